@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from lstmbook.draw import COLORS
+
 ROOT = Path(__file__).parent.parent
 SITE = ROOT / "_build" / "html"
 PAGES = sorted(
@@ -152,3 +154,17 @@ def test_launch_buttons(page, site, name):
     path = f"book/{name}.ipynb"
     assert f"https://colab.research.google.com/github/{slug}/blob/main/{path}" in links
     assert f"https://mybinder.org/v2/gh/{slug}/main?urlpath=lab/tree/{path}" in links
+
+
+def test_gates_have_their_colours(page, site):
+    """In equations (MathJax) and in tables, a gate is a tile in the colour of the drawings."""
+    page.goto(site + "gru.html", wait_until="load")
+    page.evaluate("async () => { await window.MathJax?.startup?.promise; }")
+    roles = {"gate-keep": "z", "gate-show": "r", "gate-candidate": "n"}
+    for place in ("mjx-container", "td code"):
+        for role, letter in roles.items():
+            tiles = page.locator(f"{place} .{role}")
+            assert tiles.count(), (place, role)
+            colour = tiles.first.evaluate("tile => getComputedStyle(tile).backgroundColor")
+            rgb = bytes(map(int, re.findall(r"\d+", colour)))
+            assert rgb.hex() == COLORS[letter][1:].lower(), (place, role)
