@@ -1,14 +1,17 @@
 """A cell over a sequence: `unroll`, `run`, `record` (every gate over time) and `backprop`.
 
-No cell is known here: whatever has ``step`` can be run, and with ``step_vjp`` backwards too.
+No cell is known here: whatever has ``step`` can be run, and with ``step_vjp`` backwards too. For
+the cells of `cells`, `fast` computes the same.
 """
 
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from . import fast
 from .activations import Array
 from .cells import Cell, check_params, find
 
@@ -100,12 +103,13 @@ def run(
     ((2, 5, 3), (2, 3))
     """
     cell = find(cell)
-    params, xs, state, alive = _prepare(cell, params, xs, state, lengths, time_major)
-    if len(xs):
-        hs, state = unroll(_masked(cell.step), params, zip(xs, alive, strict=True), state)
-    else:
-        hs = np.zeros((0, *state.h.shape), state.h.dtype)
-    return hs if time_major else hs.swapaxes(0, 1), state
+    params, xs, state, lengths = check_arguments(cell, params, xs, state, lengths, time_major)
+    hs = np.zeros((*xs.shape[:2], params.b.shape[-1]), xs.dtype)
+    forward = fast.run if fast.knows(cell) else _run
+    state = forward(
+        cell, params, _time_first(xs, time_major), state, lengths, _time_first(hs, time_major)
+    )
+    return hs, state
 
 
 def record(
@@ -130,18 +134,19 @@ def record(
         stay as they were.
     """
     cell = find(cell)
-    params, xs, state, alive = _prepare(cell, params, xs, state, lengths, time_major)
-    names = [*cell.GATES, *state._fields]
-    step = _masked(cell.step)
-    seen: dict[str, list[Array]] = {name: [] for name in names}
-    for x, on in zip(xs, alive, strict=True):
-        gates = [np.where(on, gate, np.nan) for gate in cell.gates(params, x, state)]
-        _, state = step(params, (x, on), state)
-        for name, value in zip(names, [*gates, *state], strict=True):
-            seen[name].append(value.astype(state.h.dtype, copy=False))
-    empty = np.zeros((0, *state.h.shape), state.h.dtype)
-    arrays = {name: np.stack(values) if values else empty for name, values in seen.items()}
-    return {name: a if time_major else a.swapaxes(0, 1) for name, a in arrays.items()}
+    params, xs, state, lengths = check_arguments(cell, params, xs, state, lengths, time_major)
+    xs = _time_first(xs, time_major)
+    shape, states = (*xs.shape[:2], params.b.shape[-1]), [state]
+    _run(cell, params, xs, state, lengths, None, keep=states)
+    seen = {name: np.full(shape, np.nan, xs.dtype) for name in (*cell.GATES, *state._fields)}
+    for t, (old, new) in enumerate(pairwise(states)):
+        on = t < lengths
+        gates = cell.gates(params, xs[t, on], _rows(old, on))
+        for name, gate in zip(cell.GATES, gates, strict=True):
+            seen[name][t, on] = gate
+        for name, part in zip(new._fields, new, strict=True):
+            seen[name][t] = part
+    return {name: _time_first(array, time_major) for name, array in seen.items()}
 
 
 def backprop(
@@ -185,8 +190,8 @@ def backprop(
 
     Notes
     -----
-    The run forward keeps its ``time + 1`` states and nothing else; `step_vjp` computes the gates
-    again. The dtype is NumPy's common one of all the arrays given.
+    The run forward keeps its ``time + 1`` states and nothing else; the gates are computed again
+    on the way back. The dtype is NumPy's common one of all the arrays given.
     Source: Werbos (1990). The signature of ``live.tf1.backprop`` is the same.
 
     Examples
@@ -204,23 +209,59 @@ def backprop(
     cell = find(cell)
     if not hasattr(cell, "step_vjp"):
         raise TypeError(f"backprop needs a cell that has step_vjp; {cell!r} has none")
-    params, xs, state, alive = _prepare(cell, params, xs, state, lengths, time_major)
+    params, xs, state, lengths = check_arguments(cell, params, xs, state, lengths, time_major)
+    xs = _time_first(xs, time_major)
     steps, batch = xs.shape[:2]
     d_hs = _check_d_hs(d_hs, (steps, batch, params.b.shape[-1]), time_major)
     d_state = _check_state(cell, params, d_state, batch, steps, "d_state")
     dtype = np.result_type(xs, d_hs, *d_state)
-    xs, state = xs.astype(dtype, copy=False), _cast(state, dtype)
+    params, state, d_state = (_cast(arrays, dtype) for arrays in (params, state, d_state))
+    xs, d_hs = xs.astype(dtype, copy=False), d_hs.astype(dtype, copy=False)
+    back = fast.backprop if fast.knows(cell) else _backprop
+    d_params, d_xs, d_state = back(cell, params, xs, d_hs, d_state, state, lengths)
+    return d_params, _time_first(d_xs, time_major), d_state
 
-    states, step = [state], _masked(cell.step)
-    for x, on in zip(xs, alive, strict=True):
-        _, state = step(params, (x, on), state)
-        states.append(state)
 
-    d_params = type(params)(*(np.zeros(array.shape, dtype) for array in params))
+# Any cell with step and step_vjp, one step after the other; `fast` has its own way for ours
+
+
+def _run(
+    cell: Cell,
+    params: Any,
+    xs: Array,
+    state: Any,
+    lengths: Array,
+    hs: Array | None,
+    keep: list[Any] | None = None,
+) -> Any:
+    """Write the outputs into ``hs``, which is zero, and return the final state.
+
+    All is time first. ``keep`` is a list that gets the state after every step.
+    """
+    alive = (np.arange(len(xs))[:, None] < lengths)[..., None]
+    for t, on in enumerate(alive):
+        h, new = cell.step(params, np.where(on, xs[t], 0), state)
+        state = type(state)(
+            *(np.where(on, part, old) for part, old in zip(new, state, strict=True))
+        )
+        if hs is not None:
+            hs[t] = np.where(on, h, 0)
+        if keep is not None:
+            keep.append(state)
+    return state
+
+
+def _backprop(
+    cell: Cell, params: Any, xs: Array, d_hs: Array, d_state: Any, state: Any, lengths: Array
+) -> tuple[Any, Array, Any]:
+    """What `backprop` returns, time first."""
+    states = [state]
+    _run(cell, params, xs, state, lengths, None, keep=states)
+    d_params = type(params)(*map(np.zeros_like, params))
     d_xs = np.zeros_like(xs)
-    d_state = type(state)(*(part.astype(dtype) for part in d_state))  # a copy, to write into
-    for t in reversed(range(steps)):
-        on = alive[t, :, 0]  # past its length a sequence keeps its d_state and adds nothing
+    d_state = type(state)(*map(np.copy, d_state))  # to write into
+    for t in reversed(range(len(xs))):
+        on = t < lengths  # past its length a sequence keeps its d_state and adds nothing
         d_new = _rows(d_state, on)
         d_new = d_new._replace(h=d_new.h + d_hs[t, on])
         old = _rows(states[t], on)
@@ -229,35 +270,17 @@ def backprop(
             total += part
         for whole, part in zip(d_state, d_old, strict=True):
             whole[on] = part
-    return d_params, d_xs if time_major else d_xs.swapaxes(0, 1), d_state
+    return d_params, d_xs, d_state
+
+
+def _time_first(array: Array, time_major: bool) -> Array:
+    """There and back: the two first axes swapped, unless time is the first already."""
+    return array if time_major else array.swapaxes(0, 1)
 
 
 def _rows(state: Any, rows: Array) -> Any:
     """The State of some sequences of the batch."""
     return type(state)(*(part[rows] for part in state))
-
-
-def _masked(step: Callable[..., Any]) -> Callable[..., Any]:
-    """The step for rows still alive; elsewhere outputs are zero and the state stays."""
-
-    def masked_step(params: Any, x_alive: tuple[Array, Array], state: Any) -> tuple[Array, Any]:
-        x, alive = x_alive
-        h, new = step(params, x, state)
-        kept = (np.where(alive, n, old) for n, old in zip(new, state, strict=True))
-        return np.where(alive, h, np.zeros_like(h)), type(state)(*kept)
-
-    return masked_step
-
-
-def _prepare(
-    cell: Cell, params: Any, xs: ArrayLike, state: Any, lengths: ArrayLike | None, time_major: bool
-) -> tuple[Any, Array, Any, Array]:
-    """Checked, time first, zeros past the lengths; ``alive`` is ``(time, batch, 1)``."""
-    params, xs, state, lengths = check_arguments(cell, params, xs, state, lengths, time_major)
-    if not time_major:
-        xs = xs.swapaxes(0, 1)
-    alive = (np.arange(len(xs))[:, None] < lengths)[..., None]
-    return params, np.where(alive, xs, np.zeros_like(xs)), state, alive
 
 
 def check_arguments(

@@ -35,8 +35,8 @@ def test_unroll_takes_a_step(name):
     cell, params, xs, state = case(name)
     hs, final = unroll(cell.step, params, xs.swapaxes(0, 1), state)
     hs_run, final_run = run(cell, params, xs, state)
-    np.testing.assert_array_equal(hs.swapaxes(0, 1), hs_run)
-    np.testing.assert_array_equal(final, final_run)
+    np.testing.assert_allclose(hs.swapaxes(0, 1), hs_run, rtol=0, atol=1e-14)
+    np.testing.assert_allclose(final, final_run, rtol=0, atol=1e-14)
 
 
 # run
@@ -196,7 +196,7 @@ def test_record_shows_what_run_did(name, time_major):
     assert list(seen) == [*cell.GATES, *cell.State._fields]
     seen = {k: v.swapaxes(0, 1) if time_major else v for k, v in seen.items()}
     for row, length in enumerate(LENGTHS):
-        np.testing.assert_array_equal(seen["h"][row, :length], hs[row, :length])
+        np.testing.assert_allclose(seen["h"][row, :length], hs[row, :length], rtol=0, atol=1e-14)
         now = cell.State(*(part[row : row + 1] for part in state))
         for t in range(length):
             for letter, gate in zip(
@@ -208,7 +208,9 @@ def test_record_shows_what_run_did(name, time_major):
             assert np.isnan(seen[letter][row, length:]).all()
         for name_, part in zip(cell.State._fields, final, strict=True):
             past = seen[name_][row, length:]
-            np.testing.assert_array_equal(past, np.broadcast_to(part[row], past.shape))
+            np.testing.assert_allclose(
+                past, np.broadcast_to(part[row], past.shape), rtol=0, atol=1e-14
+            )
 
 
 # what is said about bad input

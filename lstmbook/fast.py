@@ -1,0 +1,437 @@
+"""The cells of `cells` over whole sequences, for speed: what `sequence` calls for them.
+
+The equations stand in `cells`, one page each. Here is how they are computed quickly:
+
+* Features first. A state is ``(hidden, batch)``, the gates of a step ``(gates * hidden, batch)``:
+  every gate is one piece of memory, and the product with the weights on the left is the faster.
+* The input's share of the gates is one wide product for a block of steps, before the steps.
+* ``sigmoid(z) = (1 + tanh(z / 2)) / 2``, with the half in the weights: one tanh for all gates.
+* A step writes in place and allocates nothing that lasts.
+* Backwards, the gates of a block are made again from its states, all steps in one product, and
+  with them the factors of every local derivative. Only what needs the next step is a loop.
+
+Three kernels serve the seven cells: one for the RNN, one for the four LSTMs, one for both GRUs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .activations import Array
+from .cells import Cell, coupled, coupled_peephole, gru, gru_reset_after, lstm, peephole, rnn
+
+__all__ = ["KERNELS", "backprop", "knows", "run"]
+
+COLUMNS = 256  # steps times batch of a block: wide enough for BLAS, small enough for the cache
+
+States = tuple[Array, ...]  # h, or h and c
+
+
+class Kernel:
+    """The weights of a cell, features first, its buffers, and what all cells have in common."""
+
+    ROWS: ClassVar[str]  # the order of the gates here, the sigmoid gates first
+
+    def __init__(self, cell: Cell, params: Any, batch: int) -> None:
+        self.hidden, dtype = params.b.shape[-1], params.b.dtype
+        self.order = [cell.GATES.index(gate) for gate in self.ROWS if gate in cell.GATES]
+        sigmoids = len(set(cell.GATES) & set("ifozr"))
+        self.squash = slice(0, sigmoids * self.hidden)  # the rows of the sigmoid gates
+        self.half = np.ones((len(self.order), 1, 1), dtype)
+        self.half[:sigmoids] = 0.5
+        self.W_x, self.W_h = self.rows(params.W_x), self.rows(params.W_h)
+        self.b = self.rows(params.b[:, None])
+        self.z = np.empty((len(self.b), batch), dtype)
+        self.gates = self.split(self.z)
+        self.spare = np.empty((self.hidden, batch), dtype)
+        self.d_W_x, self.d_W_h, self.d_b = map(np.zeros_like, (self.W_x, self.W_h, self.b))
+
+    def rows(self, array: Array) -> Array:
+        """``(gates, fan_in, hidden)`` as ``(gates * hidden, fan_in)``, sigmoid gates halved."""
+        blocks = [array[k].T * half for k, half in zip(self.order, self.half[:, 0], strict=True)]
+        return np.concatenate(blocks)
+
+    def gates_first(self, d_rows: Array) -> Array:
+        """The gradient at an array from the gradient at its `rows`."""
+        blocks = np.stack(self.split(d_rows)).swapaxes(1, 2) * self.half
+        return blocks[np.argsort(self.order)]
+
+    def split(self, z: Array) -> list[Array]:
+        """A view for each gate."""
+        return [z[k : k + self.hidden] for k in range(0, len(z), self.hidden)]
+
+    def activate(self, z: Array) -> None:
+        """All gates at once: a tanh, then what makes it a sigmoid."""
+        np.tanh(z, out=z)
+        self.sigmoid(z[self.squash])
+
+    @staticmethod
+    def sigmoid(t: Array) -> None:
+        """``(1 + t) / 2`` in place, ``t`` being the tanh of half the argument."""
+        t *= 0.5
+        t += 0.5
+
+    def project(self, x: Array) -> Array:
+        """``(steps * batch, input)`` to the input's share of the gates, a column for each row."""
+        zx = self.W_x @ x.T
+        zx += self.b
+        return zx
+
+    def step(self, zx: Array, old: States, new: States) -> None:
+        """One step; ``new`` may be ``old``."""
+        raise NotImplementedError
+
+    def factors(self, x: Array, old: States, new: States) -> None:
+        """The local derivatives of a block of steps, in ``dz`` and others."""
+        raise NotImplementedError
+
+    def step_back(self, t: slice, d: States) -> None:
+        """From the gradient at the new state to that at the old one, in place, and ``dz``."""
+        raise NotImplementedError
+
+    def collect(self, x: Array, h: Array) -> Array:
+        """Add what a block gives to the gradients of the weights; the gradient at ``x``."""
+        self.d_W_x += self.dz @ x
+        self.d_W_h += self.dz @ h.T
+        self.d_b += self.dz.sum(axis=1, keepdims=True)
+        return self.dz.T @ self.W_x
+
+    def d_params(self) -> dict[str, Array]:
+        """The gradients, named and shaped as the Params."""
+        named = {"W_x": self.d_W_x, "W_h": self.d_W_h, "b": self.d_b}
+        grads = {name: self.gates_first(rows) for name, rows in named.items()}
+        return grads | {"b": grads["b"][:, 0]}
+
+    dz: Array  # (gates * hidden, steps * batch): the gradient at the halved pre-activations
+
+
+class Rnn(Kernel):
+    """``h = tanh(z)``."""
+
+    ROWS = "n"
+
+    def step(self, zx: Array, old: States, new: States) -> None:
+        np.matmul(self.W_h, old[0], out=self.z)
+        self.z += zx
+        np.tanh(self.z, out=new[0])
+
+    def factors(self, x: Array, old: States, new: States) -> None:
+        self.dz = 1 - new[0] ** 2
+
+    def step_back(self, t: slice, d: States) -> None:
+        dz = self.dz[:, t]
+        dz *= d[0]
+        np.matmul(self.W_h.T, dz, out=d[0])
+
+
+class Lstm(Kernel):
+    """The four LSTMs: with and without peepholes, coupled or not."""
+
+    ROWS = "oifg"  # o stands apart: its peephole sees the new cell state
+
+    def __init__(self, cell: Cell, params: Any, batch: int) -> None:
+        super().__init__(cell, params, batch)
+        self.coupled = "i" not in cell.GATES
+        self.ahead = slice(self.hidden, None)  # the rows of the gates that c needs
+        self.early = slice(self.hidden, self.squash.stop)  # those of them that see c
+        self.seen = getattr(cell, "PEEPHOLES", "")
+        if self.seen:
+            p = {gate: params.p[self.seen.index(gate)][:, None] / 2 for gate in self.seen}
+            self.p_o = p["o"]
+            self.p = np.stack([p[gate] for gate in "if" if gate in p])
+            self.d_p_o, self.d_p = np.zeros_like(self.p_o), np.zeros_like(self.p)
+
+    def by_gate(self, z: Array) -> Array:
+        """The rows of some gates with an axis for the gates."""
+        return z.reshape(-1, self.hidden, z.shape[1])
+
+    def step(self, zx: Array, old: States, new: States) -> None:
+        z, (c_old, h, c) = self.z, (old[1], *new)
+        np.matmul(self.W_h, old[0], out=z)
+        z += zx
+        o, *_, f, g = self.gates
+        if self.seen:
+            seen = self.by_gate(z[self.early])
+            seen += self.p * c_old
+            np.tanh(z[self.ahead], out=z[self.ahead])
+            self.sigmoid(z[self.early])
+        else:
+            self.activate(z)
+        if self.coupled:  # c = f * (c - g) + g
+            np.subtract(c_old, g, out=c)
+            c *= f
+        else:  # c = f * c + i * g
+            g *= self.gates[1]
+            np.multiply(f, c_old, out=c)
+        c += g
+        if self.seen:
+            np.multiply(self.p_o, c, out=self.spare)
+            o += self.spare
+            np.tanh(o, out=o)
+            self.sigmoid(o)
+        np.tanh(c, out=h)
+        h *= o
+
+    def factors(self, x: Array, old: States, new: States) -> None:
+        self.c_old, self.c = old[1], new[1]
+        z = self.project(x)
+        z += self.W_h @ old[0]
+        o, *i, f, g = self.split(z)
+        if self.seen:
+            seen = self.by_gate(z[self.early])
+            seen += self.p * self.c_old
+            o += self.p_o * self.c
+        self.activate(z)
+        tanh_c = np.tanh(self.c)
+        self.keep, self.dc = f.copy(), o * (1 - tanh_c**2)
+        slope = z[self.squash]  # of the sigmoids, by half a pre-activation: 2 s (1 - s)
+        s = self.split(slope - slope**2)
+        np.multiply(2 * tanh_c, s[0], out=o)
+        if self.coupled:
+            np.multiply(2 * (self.c_old - g), s[1], out=f)
+            np.multiply(1 - self.keep, 1 - g**2, out=g)
+        else:
+            gate_i = i[0].copy()
+            np.multiply(2 * g, s[1], out=i[0])
+            np.multiply(2 * self.c_old, s[2], out=f)
+            np.multiply(gate_i, 1 - g**2, out=g)
+        self.dz = z
+
+    def step_back(self, t: slice, d: States) -> None:
+        dz, (dh, dc) = self.dz[:, t], d
+        from_h, ahead = self.dc[:, t], self.by_gate(dz)[1:]
+        o = dz[: self.hidden]
+        o *= dh
+        from_h *= dh
+        dc += from_h
+        if self.seen:
+            dc += self.p_o * o
+        ahead *= dc
+        dc *= self.keep[:, t]
+        if self.seen:
+            dc += (self.p * ahead[:-1]).sum(axis=0)
+        np.matmul(self.W_h.T, dz, out=dh)
+
+    def collect(self, x: Array, h: Array) -> Array:
+        if self.seen:
+            o, *early, _ = self.split(self.dz)
+            self.d_p_o += (o * self.c).sum(axis=1, keepdims=True)
+            for d_p, gate in zip(self.d_p, early, strict=True):
+                d_p += (gate * self.c_old).sum(axis=1, keepdims=True)
+        return super().collect(x, h)
+
+    def d_params(self) -> dict[str, Array]:
+        grads = super().d_params()
+        if self.seen:
+            rows = dict(
+                zip("ifo" if not self.coupled else "fo", [*self.d_p, self.d_p_o], strict=True)
+            )
+            grads["p"] = np.stack([rows[gate][:, 0] / 2 for gate in self.seen])
+        return grads
+
+
+class Gru(Kernel):
+    """Both GRUs: the reset gate before the product or after it."""
+
+    ROWS = "rzn"
+
+    def __init__(self, cell: Cell, params: Any, batch: int) -> None:
+        super().__init__(cell, params, batch)
+        self.after = "b_hn" in params._fields
+        self.W_hn, self.W_hs = self.W_h[self.squash.stop :], self.W_h[self.squash]
+        if self.after:
+            self.b_hn = params.b_hn[:, None]
+            self.d_b_hn = np.zeros_like(self.b_hn)
+
+    def step(self, zx: Array, old: States, new: States) -> None:
+        (h,), (h_new,), s = old, new, self.squash
+        r, z, n = self.gates
+        np.matmul(self.W_h if self.after else self.W_hs, h, out=self.z if self.after else self.z[s])
+        gates = self.z[s]
+        gates += zx[s]
+        np.tanh(gates, out=gates)
+        self.sigmoid(gates)
+        if self.after:
+            n += self.b_hn
+            n *= r
+        else:
+            np.matmul(self.W_hn, np.multiply(r, h, out=self.spare), out=n)
+        n += zx[s.stop :]
+        np.tanh(n, out=n)
+        np.subtract(h, n, out=self.spare)  # h = z * (h - n) + n
+        self.spare *= z
+        np.add(self.spare, n, out=h_new)
+
+    def factors(self, x: Array, old: States, new: States) -> None:
+        h, s = old[0], self.squash
+        gates = self.project(x)
+        r, z, n = self.split(gates)
+        gates[s] += self.W_hs @ h
+        np.tanh(gates[s], out=gates[s])
+        self.sigmoid(gates[s])
+        if self.after:
+            inner = self.W_hn @ h + self.b_hn
+            n += r * inner
+        else:
+            self.reset = r * h
+            inner = h
+            n += self.W_hn @ self.reset
+        np.tanh(n, out=n)
+        self.r, self.keep = r.copy(), z.copy()
+        np.multiply(2 * inner, self.r - self.r**2, out=r)
+        np.multiply(2 * (h - n), self.keep - self.keep**2, out=z)
+        np.multiply(1 - self.keep, 1 - n**2, out=n)
+        self.dz, self.d_inner = gates, np.empty_like(n)
+
+    def step_back(self, t: slice, d: States) -> None:
+        (dh,), dz = d, self.dz[:, t]
+        dr, dz_z, dn = self.split(dz)
+        dz_z *= dh
+        dn *= dh
+        dh *= self.keep[:, t]
+        inner = self.d_inner[:, t]
+        if self.after:  # n = tanh(… + r * (W_hn h + b_hn))
+            np.multiply(dn, self.r[:, t], out=inner)
+            dr *= dn
+            dh += self.W_hn.T @ inner
+        else:  # n = tanh(… + W_hn (r * h))
+            np.matmul(self.W_hn.T, dn, out=inner)
+            dr *= inner
+            inner *= self.r[:, t]
+            dh += inner
+        dh += self.W_hs.T @ dz[self.squash]
+
+    def collect(self, x: Array, h: Array) -> Array:
+        s, dn = self.squash, self.dz[self.squash.stop :]
+        self.d_W_x += self.dz @ x
+        self.d_W_h[s] += self.dz[s] @ h.T
+        self.d_b += self.dz.sum(axis=1, keepdims=True)
+        if self.after:
+            self.d_W_h[s.stop :] += self.d_inner @ h.T
+            self.d_b_hn += self.d_inner.sum(axis=1, keepdims=True)
+        else:
+            self.d_W_h[s.stop :] += dn @ self.reset.T
+        return self.dz.T @ self.W_x
+
+    def d_params(self) -> dict[str, Array]:
+        grads = super().d_params()
+        return grads | ({"b_hn": self.d_b_hn[:, 0]} if self.after else {})
+
+
+KERNELS: dict[Any, type[Kernel]] = {
+    rnn: Rnn,
+    **dict.fromkeys((lstm, peephole, coupled, coupled_peephole), Lstm),
+    **dict.fromkeys((gru, gru_reset_after), Gru),
+}
+
+
+def knows(cell: Any) -> bool:
+    """Whether the cell is one of ours, and not something else with a ``step``."""
+    return isinstance(cell, ModuleType) and cell in KERNELS
+
+
+def run(
+    cell: Cell,
+    params: Any,
+    xs: Array,
+    state: Any,
+    lengths: Array,
+    hs: Array | None,
+    keep: list[Array] | None = None,
+) -> Any:
+    """Write the outputs into ``hs``, which is zero, and return the final state.
+
+    All is time first, checked and of one dtype. ``keep`` is a list of ``(time + 1, hidden,
+    batch)`` arrays, one for each state, which get every state.
+    """
+    steps, batch = xs.shape[:2]
+    kernel = KERNELS[cell](cell, params, batch)
+    old = tuple(np.ascontiguousarray(part.T) for part in state)
+    if keep:
+        old = _fill(tuple(states[0] for states in keep), old)
+    shortest = lengths.min(initial=steps)
+    for start, stop in _blocks(lengths.max(initial=0), batch):
+        zx = kernel.project(_inputs(xs, lengths, start, stop))
+        for t in range(start, stop):
+            new = tuple(states[t + 1] for states in keep) if keep else old
+            over = lengths <= t if t >= shortest else None
+            past = None if over is None else [part[:, over] for part in old]
+            kernel.step(zx[:, (t - start) * batch : (t - start + 1) * batch], old, new)
+            if hs is not None:
+                hs[t] = new[0].T if over is None else np.where(over, 0, new[0]).T
+            if past is not None:
+                for part, before in zip(new, past, strict=True):
+                    part[:, over] = before
+            old = new
+    return type(state)(*(np.ascontiguousarray(part.T) for part in old))
+
+
+def backprop(
+    cell: Cell, params: Any, xs: Array, d_hs: Array, d_state: Any, state: Any, lengths: Array
+) -> tuple[Any, Array, Any]:
+    """What `sequence.backprop` returns, time first."""
+    (steps, batch, _), hidden = xs.shape, params.b.shape[-1]
+    keep = [np.empty((steps + 1, hidden, batch), xs.dtype) for _ in state]
+    run(cell, params, xs, state, lengths, None, keep)
+    kernel = KERNELS[cell](cell, params, batch)
+    d = tuple(np.array(part.T, order="C") for part in d_state)
+    d_xs = np.zeros_like(xs)
+    shortest = lengths.min(initial=steps)
+    for start, stop in reversed(list(_blocks(lengths.max(initial=0), batch))):
+        x = _inputs(xs, lengths, start, stop)
+        over = _over(lengths, start, stop).ravel()
+        old = tuple(_columns(states[start:stop], over) for states in keep)
+        new = tuple(_columns(states[start + 1 : stop + 1], over) for states in keep)
+        kernel.factors(x, old, new)
+        for t in reversed(range(start, stop)):
+            columns = slice((t - start) * batch, (t - start + 1) * batch)
+            d_h = d_hs[t].T
+            if t < shortest:
+                np.add(d[0], d_h, out=d[0])
+                kernel.step_back(columns, d)
+            else:  # past its length a sequence keeps its gradient and adds nothing
+                over = lengths <= t
+                past = [part[:, over] for part in d]
+                np.add(d[0], np.where(over, 0, d_h), out=d[0])
+                for part in d:
+                    part[:, over] = 0
+                kernel.step_back(columns, d)
+                for part, before in zip(d, past, strict=True):
+                    part[:, over] = before
+        d_xs[start:stop] = kernel.collect(x, old[0]).reshape(stop - start, batch, -1)
+    d_params = type(params)(**kernel.d_params())
+    return d_params, d_xs, type(d_state)(*(np.ascontiguousarray(part.T) for part in d))
+
+
+def _blocks(steps: int, batch: int) -> Iterator[tuple[int, int]]:
+    size = max(1, COLUMNS // max(1, batch))
+    for start in range(0, steps, size):
+        yield start, min(start + size, steps)
+
+
+def _inputs(xs: Array, lengths: Array, start: int, stop: int) -> Array:
+    """A block of inputs as ``(steps * batch, input)``, zeros past the lengths."""
+    x = xs[start:stop].reshape(-1, xs.shape[2])
+    over = _over(lengths, start, stop).reshape(-1, 1)
+    return np.where(over, x.dtype.type(0), x) if over.any() else x
+
+
+def _columns(states: Array, over: Array) -> Array:
+    """``(steps, hidden, batch)`` as ``(hidden, steps * batch)``, zeros past the lengths."""
+    columns = states.swapaxes(0, 1).reshape(states.shape[1], -1)
+    return np.where(over, columns.dtype.type(0), columns) if over.any() else columns
+
+
+def _over(lengths: Array, start: int, stop: int) -> Array:
+    """``(steps, batch)``: which sequences have ended."""
+    return np.arange(start, stop)[:, None] >= lengths
+
+
+def _fill(new: States, old: States) -> States:
+    for part, before in zip(new, old, strict=True):
+        part[...] = before
+    return new
