@@ -350,7 +350,7 @@ def run(
     """
     steps, batch = xs.shape[:2]
     kernel = KERNELS[cell](cell, params, batch)
-    old = tuple(np.ascontiguousarray(part.T) for part in state)
+    old = tuple(np.array(part.T, order="C") for part in state)  # to write into
     if keep:
         old = _fill(tuple(states[0] for states in keep), old)
     shortest = lengths.min(initial=steps)

@@ -1,0 +1,189 @@
+"""The fast path gives what `step` and `step_vjp` give, whatever it is handed."""
+
+import tracemalloc
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from cases import BATCH, HIDDEN, INPUT, LENGTHS, TIME, case, params_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lstmbook import CELLS, backprop, fast, lstm, run
+
+each_cell = pytest.mark.parametrize("name", CELLS)
+
+
+def slow(cell):
+    """The same cell, which `fast` does not know: `sequence` takes it step by step."""
+    double = SimpleNamespace(**vars(cell))
+    assert not fast.knows(double)
+    return double
+
+
+def cotangents(rng, hs, state):
+    d_hs = rng.normal(size=hs.shape).astype(hs.dtype)
+    return d_hs, type(state)(*(rng.normal(size=a.shape).astype(hs.dtype) for a in state))
+
+
+def both(cell, params, xs, state, **options):
+    """Outputs, states and gradients, by the fast path and step by step."""
+    results = []
+    for way in (cell, slow(cell)):
+        hs, final = run(way, params, xs, state, **options)
+        d_hs, d_final = cotangents(np.random.default_rng(1), hs, final)
+        d_params, d_xs, d_state = backprop(way, params, xs, d_hs, d_final, state=state, **options)
+        results.append([hs, *final, *d_params, d_xs, *d_state])
+    return results
+
+
+def assert_same(cell, params, xs, state, atol=1e-12, **options):
+    for a, b in zip(*both(cell, params, xs, state, **options), strict=True):
+        assert a.shape == b.shape
+        assert a.dtype == b.dtype
+        np.testing.assert_allclose(a, b, rtol=0, atol=atol)
+
+
+def test_every_cell_is_known():
+    assert all(map(fast.knows, CELLS.values()))
+    assert set(fast.KERNELS) == set(CELLS.values())
+    assert not fast.knows("lstm")
+    assert not fast.knows(None)
+
+
+@each_cell
+@pytest.mark.parametrize("lengths", [None, LENGTHS, [0] * BATCH, [1, 1, 3, 2]])
+@pytest.mark.parametrize("columns", [1, 2 * BATCH + 1, 256])
+def test_blocks_of_any_size(name, lengths, columns, monkeypatch):
+    """One step at a time, two with a rest, and all at once."""
+    monkeypatch.setattr(fast, "COLUMNS", columns)
+    assert_same(*case(name), lengths=lengths)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    name=st.sampled_from(list(CELLS)),
+    sizes=st.tuples(*[st.integers(0, 4)] * 2, *[st.integers(1, 5)] * 2),
+    columns=st.integers(1, 12),
+    time_major=st.booleans(),
+    data=st.data(),
+)
+def test_any_shape(name, sizes, columns, time_major, data):
+    batch, time, input_size, hidden = sizes
+    cell, params, xs, state = case(
+        name, batch=batch, time=time, input_size=input_size, hidden=hidden
+    )
+    lengths = data.draw(st.lists(st.integers(0, time), min_size=batch, max_size=batch))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fast, "COLUMNS", columns)
+        xs = xs.swapaxes(0, 1) if time_major else xs
+        assert_same(cell, params, xs, state, lengths=lengths, time_major=time_major)
+
+
+@each_cell
+@pytest.mark.parametrize(("dtype", "atol"), [("float32", 1e-5), ("float64", 1e-12)])
+def test_wide_and_long(name, dtype, atol):
+    """Many blocks, and sums that threads may share out."""
+    sizes = {"batch": 33, "time": 40, "input_size": 70, "hidden": 65}
+    cell, params, xs, state = case(name, dtype=dtype, **sizes)
+    rng = np.random.default_rng(2)
+    lengths = rng.integers(0, 41, 33)
+    slow_hs, slow_final = run(slow(cell), params, xs, state, lengths=lengths)
+    hs, final = run(cell, params, xs, state, lengths=lengths)
+    np.testing.assert_allclose(hs, slow_hs, rtol=0, atol=atol)
+    np.testing.assert_allclose(final, slow_final, rtol=0, atol=atol)
+    # Gradients are sums over 1,320 steps: relative to their size.
+    for a, b in zip(*both(cell, params, xs, state, lengths=lengths), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=atol * max(1, np.abs(b).max()))
+
+
+@each_cell
+def test_threads_do_not_matter(name):
+    limits = pytest.importorskip("threadpoolctl").threadpool_limits
+    sizes = {"batch": 32, "time": 12, "input_size": 64, "hidden": 64}
+    cell, params, xs, state = case(name, **sizes)
+    results = []
+    for threads in (1, 2):
+        with limits(threads):
+            results.append(both(cell, params, xs, state)[0])
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-12 * max(1, np.abs(b).max()))
+
+
+@each_cell
+def test_arrays_that_lie_otherwise_or_are_locked(name):
+    """Fortran order, every second row of something, read-only: the same, and unchanged."""
+    cell, params, xs, state = case(name)
+
+    def lie(array):
+        room = np.full([2 * n for n in array.shape], np.nan, order="F")
+        view = room[tuple(slice(None, None, 2) for _ in array.shape)]
+        view[...] = array
+        view.flags.writeable = False
+        return view
+
+    expected = both(cell, params, xs, state, lengths=LENGTHS)[0]
+    params, state = (type(arrays)(*map(lie, arrays)) for arrays in (params, state))
+    got = both(cell, params, lie(xs), state, lengths=LENGTHS)[0]
+    for a, b in zip(got, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-14)
+
+
+@each_cell
+def test_complex_numbers_pass(name):
+    """So that a complex step can be taken through a whole run."""
+    cell, params, xs, state = case(name)
+    params = params._replace(W_x=params.W_x + 1e-2j)
+    hs, final = run(cell, params, xs, state)
+    hs_slow, final_slow = run(slow(cell), params, xs, state)
+    assert hs.dtype == complex
+    np.testing.assert_allclose(hs, hs_slow, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(final, final_slow, rtol=0, atol=1e-12)
+
+
+@each_cell
+def test_what_comes_out_is_free(name):
+    """Results are writable, own their memory and are not the arguments."""
+    cell, params, xs, state = case(name)
+    hs, final = run(cell, params, xs, state, lengths=[0] * BATCH)
+    for part, given_part in zip(final, state, strict=True):
+        part += 1
+        assert not np.shares_memory(part, given_part)
+    hs += 1
+    assert hs.flags.c_contiguous
+
+
+def test_memory_does_not_grow_with_time():
+    """Beside its output, `run` needs one block."""
+    rng, peaks = np.random.default_rng(0), []
+    params = params_of(lstm, rng, INPUT, 64, np.float32)
+    for time in (200, 2000):
+        xs = rng.normal(size=(8, time, INPUT)).astype(np.float32)
+        run(lstm, params, xs[:, :1])
+        tracemalloc.start()
+        try:
+            hs, _ = run(lstm, params, xs)
+            peaks.append(tracemalloc.get_traced_memory()[1] - hs.nbytes)
+        finally:
+            tracemalloc.stop()
+    block = 4 * 64 * fast.COLUMNS * 4  # bytes of (4 * hidden, steps * batch)
+    assert max(peaks) < 3 * block
+    assert peaks[1] < 1.1 * peaks[0]
+
+
+def test_nothing_is_computed_past_the_longest(monkeypatch):
+    steps = []
+    step = fast.Lstm.step
+
+    def counted(self, *args):
+        steps.append(1)
+        step(self, *args)
+
+    monkeypatch.setattr(fast.Lstm, "step", counted)
+    cell, params, xs, state = case("lstm")
+    run(cell, params, xs, state, lengths=[3, 0, 2, 1])
+    assert len(steps) == 3 < TIME
+
+
+def test_the_sizes_differ():
+    assert len({BATCH, TIME, INPUT, HIDDEN}) == 4
