@@ -38,7 +38,7 @@ help:
 	@echo "make test       style, types, spelling, unit, live, browser and notebook tests"
 	@echo "make lint       the fast checks alone: style, types, spelling, notebook form"
 	@echo "make normalise  run all chapters and store their outputs in the one form"
-	@echo "make bench      measure what importing the package costs"
+	@echo "make bench      speed beside every installed framework (BENCH='--cells lstm' for a part)"
 	@echo "make vectors    record the test vectors from the real TensorFlow 1"
 	@echo "make lock       renew requirements.lock from pyproject.toml"
 	@echo "make clean      remove what was built (not .venv)"
@@ -107,7 +107,8 @@ normalise: setup
 	@$(PY) tests/normalise.py --execute
 
 bench: setup
-	@$(PY) benchmarks/imports.py
+	@$(PY) benchmarks/waits.py
+	@$(PY) benchmarks/speed.py $(BENCH)
 
 vectors:
 	@bash tests/tf1/make.sh

@@ -1,0 +1,56 @@
+"""What people wait for: imports in fresh interpreters, interleaved; with --book, the book too."""
+
+import argparse
+import importlib.util
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+IMPORTS = ["pass", "import numpy", "import lstmbook", "import lstmbook.cli", "import tensorflow"]
+NBVAL = ["-m", "pytest", "book", "--nbval", "--nbval-current-env", "-W", "default", "-q"]
+LONG = {
+    "build the book, all chapters run": ["make", "book", "CI=1"],
+    "build the book, chapters from the cache": ["make", "book"],
+    "run all chapters against their outputs": [sys.executable, *NBVAL, "-p", "no:cacheprovider"],
+}
+
+
+def seconds(command, **options):
+    """Wall time of a process."""
+    start = time.perf_counter()
+    subprocess.run(command, check=True, **options)
+    return time.perf_counter() - start
+
+
+def main():
+    """Print medians, spreads and the ratio."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--book", action="store_true", help="time the book and its tests as well")
+    options = parser.parse_args()
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    missing = [m for m in ("tensorflow",) if importlib.util.find_spec(m) is None]
+    statements = [s for s in IMPORTS if s.removeprefix("import ") not in missing]
+    times = {statement: [] for statement in statements}
+    for _ in range(options.rounds):
+        for statement in statements:
+            times[statement].append(seconds([sys.executable, "-I", "-c", statement], **quiet))
+    medians = {}
+    for statement, taken in times.items():
+        low, medians[statement], high = statistics.quantiles(taken, n=4)
+        print(
+            f"{statement:20} median {medians[statement] * 1e3:7.1f} ms"
+            f"   middle half {low * 1e3:.1f} to {high * 1e3:.1f} ms"
+        )
+    bare = medians["pass"]
+    ratio = (medians["import lstmbook"] - bare) / (medians["import numpy"] - bare)
+    print(f"importing lstmbook costs {ratio:.2f} times what importing NumPy costs")
+    for what, command in LONG.items() if options.book else ():
+        print(f"{what}: {seconds(command, cwd=ROOT, **quiet):.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
