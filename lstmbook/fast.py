@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -32,22 +32,26 @@ States = tuple[Array, ...]  # h, or h and c
 
 
 class Kernel:
-    """The weights of a cell, features first, its buffers, and what all cells have in common."""
+    """The weights of a cell, features first, its buffers, and what all cells share."""
 
     ROWS: ClassVar[str]  # the order of the gates here, the sigmoid gates first
 
-    def __init__(self, cell: Cell, params: Any, batch: int) -> None:
+    def __init__(self, cell: Cell, params: Any, batch: int, order: Literal["C", "F"] = "C") -> None:
         self.hidden, dtype = params.b.shape[-1], params.b.dtype
         self.order = [cell.GATES.index(gate) for gate in self.ROWS if gate in cell.GATES]
         sigmoids = len(set(cell.GATES) & set("ifozr"))
         self.squash = slice(0, sigmoids * self.hidden)  # the rows of the sigmoid gates
         self.half = np.ones((len(self.order), 1, 1), dtype)
         self.half[:sigmoids] = 0.5
-        self.W_x, self.W_h = self.rows(params.W_x), self.rows(params.W_h)
-        self.b = self.rows(params.b[:, None])
+        self.W_x, self.b = self.rows(params.W_x), self.rows(params.b[:, None])
+        # BLAS multiplies W_h by a few columns faster in C order, its transpose in Fortran order.
+        self.W_h = np.asarray(self.rows(params.W_h), order=order)
         self.z = np.empty((len(self.b), batch), dtype)
         self.gates = self.split(self.z)
         self.spare = np.empty((self.hidden, batch), dtype)
+
+    def zero_gradients(self) -> None:
+        """Before the way back: what `collect` adds to."""
         self.d_W_x, self.d_W_h, self.d_b = map(np.zeros_like, (self.W_x, self.W_h, self.b))
 
     def rows(self, array: Array) -> Array:
@@ -133,8 +137,8 @@ class Lstm(Kernel):
 
     ROWS = "oifg"  # o stands apart: its peephole sees the new cell state
 
-    def __init__(self, cell: Cell, params: Any, batch: int) -> None:
-        super().__init__(cell, params, batch)
+    def __init__(self, cell: Cell, params: Any, batch: int, order: Literal["C", "F"] = "C") -> None:
+        super().__init__(cell, params, batch, order)
         self.coupled = "i" not in cell.GATES
         self.ahead = slice(self.hidden, None)  # the rows of the gates that c needs
         self.early = slice(self.hidden, self.squash.stop)  # those of them that see c
@@ -143,6 +147,10 @@ class Lstm(Kernel):
             p = {gate: params.p[self.seen.index(gate)][:, None] / 2 for gate in self.seen}
             self.p_o = p["o"]
             self.p = np.stack([p[gate] for gate in "if" if gate in p])
+
+    def zero_gradients(self) -> None:
+        super().zero_gradients()
+        if self.seen:
             self.d_p_o, self.d_p = np.zeros_like(self.p_o), np.zeros_like(self.p)
 
     def by_gate(self, z: Array) -> Array:
@@ -239,12 +247,16 @@ class Gru(Kernel):
 
     ROWS = "rzn"
 
-    def __init__(self, cell: Cell, params: Any, batch: int) -> None:
-        super().__init__(cell, params, batch)
+    def __init__(self, cell: Cell, params: Any, batch: int, order: Literal["C", "F"] = "C") -> None:
+        super().__init__(cell, params, batch, order)
         self.after = "b_hn" in params._fields
         self.W_hn, self.W_hs = self.W_h[self.squash.stop :], self.W_h[self.squash]
         if self.after:
             self.b_hn = params.b_hn[:, None]
+
+    def zero_gradients(self) -> None:
+        super().zero_gradients()
+        if self.after:
             self.d_b_hn = np.zeros_like(self.b_hn)
 
     def step(self, zx: Array, old: States, new: States) -> None:
@@ -377,7 +389,8 @@ def backprop(
     (steps, batch, _), hidden = xs.shape, params.b.shape[-1]
     keep = [np.empty((steps + 1, hidden, batch), xs.dtype) for _ in state]
     run(cell, params, xs, state, lengths, None, keep)
-    kernel = KERNELS[cell](cell, params, batch)
+    kernel = KERNELS[cell](cell, params, batch, order="F")
+    kernel.zero_gradients()
     d = tuple(np.array(part.T, order="C") for part in d_state)
     d_xs = np.zeros_like(xs)
     shortest = lengths.min(initial=steps)
@@ -416,8 +429,8 @@ def _blocks(steps: int, batch: int) -> Iterator[tuple[int, int]]:
 def _inputs(xs: Array, lengths: Array, start: int, stop: int) -> Array:
     """A block of inputs as ``(steps * batch, input)``, zeros past the lengths."""
     x = xs[start:stop].reshape(-1, xs.shape[2])
-    over = _over(lengths, start, stop).reshape(-1, 1)
-    return np.where(over, x.dtype.type(0), x) if over.any() else x
+    over = _over(lengths, start, stop)
+    return np.where(over.reshape(-1, 1), x.dtype.type(0), x) if over.any() else x
 
 
 def _columns(states: Array, over: Array) -> Array:
