@@ -21,6 +21,7 @@ endif
 # Quiet frameworks, and the same numbers on every processor.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 export TF_ENABLE_ONEDNN_OPTS ?= 0
+export LSTMBOOK_NUMBA ?= 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 INDEX := _build/html/index.html
@@ -30,7 +31,7 @@ TWO := -n 2 --dist loadfile # two files at a time
 RUN_INPUTS = find lstmbook book -type f ! -name '*.py[co]' ! -name '*.ipynb' ! -name '*.md' \
 	! -path 'book/assets/*' ! -path '*/.*' | LC_ALL=C sort
 
-.PHONY: help book serve test lint normalise bench vectors lock setup clean
+.PHONY: help book serve test lint normalise bench experiments vectors lock setup clean
 
 help:
 	@echo "make book       build the book: every chapter runs, every warning is an error"
@@ -39,6 +40,7 @@ help:
 	@echo "make lint       the fast checks alone: style, types, spelling, notebook form"
 	@echo "make normalise  run all chapters and store their outputs in the one form"
 	@echo "make bench      speed beside every installed framework (BENCH='--cells lstm' for a part)"
+	@echo "make experiments  train every cell on every task, for the chapter on them"
 	@echo "make vectors    record the test vectors from the real TensorFlow 1"
 	@echo "make lock       renew requirements.lock from pyproject.toml"
 	@echo "make clean      remove what was built (not .venv)"
@@ -109,6 +111,9 @@ normalise: setup
 bench: setup
 	@$(PY) benchmarks/waits.py
 	@$(PY) benchmarks/speed.py $(BENCH)
+
+experiments: setup
+	@$(PY) -m lstmbook.experiments
 
 vectors:
 	@bash tests/tf1/make.sh

@@ -11,11 +11,15 @@ The equations stand in `cells`, one page each. Here is how they are computed qui
   with them the factors of every local derivative. Only what needs the next step is a loop.
 
 Three kernels serve the seven cells: one for the RNN, one for the four LSTMs, one for both GRUs.
+Small cells are run by `compiled` where Numba is installed; ``LSTMBOOK_NUMBA=0`` forbids it.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from functools import cache
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any, ClassVar, Literal
 
@@ -27,6 +31,7 @@ from .cells import Cell, coupled, coupled_peephole, gru, gru_reset_after, lstm, 
 __all__ = ["KERNELS", "backprop", "knows", "run"]
 
 COLUMNS = 256  # steps times batch of a block: wide enough for BLAS, small enough for the cache
+SMALL = 2**16  # multiplications in a step, up to which compiled loops are faster than BLAS
 
 States = tuple[Array, ...]  # h, or h and c
 
@@ -88,6 +93,10 @@ class Kernel:
     def step(self, zx: Array, old: States, new: States) -> None:
         """One step; ``new`` may be ``old``."""
         raise NotImplementedError
+
+    def extras(self) -> tuple[Any, ...]:
+        """What the compiled loop of this kernel takes beside the weights and the states."""
+        return ()
 
     def factors(self, x: Array, old: States, new: States) -> None:
         """The local derivatives of a block of steps, in ``dz`` and others."""
@@ -184,6 +193,12 @@ class Lstm(Kernel):
         np.tanh(c, out=h)
         h *= o
 
+    def extras(self) -> tuple[Any, ...]:
+        p = np.zeros((3, self.hidden), self.b.dtype)
+        if self.seen:
+            p["i" not in self.seen : 2], p[2] = self.p[..., 0], self.p_o[:, 0]
+        return p, self.coupled
+
     def factors(self, x: Array, old: States, new: States) -> None:
         self.c_old, self.c = old[1], new[1]
         z = self.project(x)
@@ -278,6 +293,9 @@ class Gru(Kernel):
         self.spare *= z
         np.add(self.spare, n, out=h_new)
 
+    def extras(self) -> tuple[Any, ...]:
+        return (self.b_hn if self.after else self.spare)[:, 0].copy(), self.after
+
     def factors(self, x: Array, old: States, new: States) -> None:
         h, s = old[0], self.squash
         gates = self.project(x)
@@ -361,6 +379,8 @@ def run(
     batch)`` arrays, one for each state, which get every state.
     """
     steps, batch = xs.shape[:2]
+    if hs is not None and params.W_h.size * batch <= SMALL and xs.dtype.kind == "f" and _numba():
+        return _run_compiled(cell, params, xs, state, lengths, hs)
     kernel = KERNELS[cell](cell, params, batch)
     old = tuple(np.array(part.T, order="C") for part in state)  # to write into
     if keep:
@@ -380,6 +400,30 @@ def run(
                     part[:, over] = before
             old = new
     return type(state)(*(np.ascontiguousarray(part.T) for part in old))
+
+
+@cache
+def _numba() -> bool:
+    """Whether Numba is there and not forbidden."""
+    return os.environ.get("LSTMBOOK_NUMBA") != "0" and find_spec("numba") is not None
+
+
+def _run_compiled(cell: Cell, params: Any, xs: Array, state: Any, lengths: Array, hs: Array) -> Any:
+    """`run` with one call of a compiled loop for each block."""
+    from . import compiled
+
+    batch = xs.shape[1]
+    kernel = KERNELS[cell](cell, params, batch, order="F")
+    loop = getattr(compiled, type(kernel).__name__.lower())
+    final = type(state)(*(np.array(part, order="C") for part in state))
+    for start, stop in _blocks(lengths.max(initial=0), batch):
+        zx = kernel.project(_inputs(xs, lengths, start, stop)).T
+        zx = np.ascontiguousarray(zx).reshape(stop - start, batch, -1)
+        out = np.zeros((*zx.shape[:2], kernel.hidden), zx.dtype)
+        left = np.clip(lengths - start, 0, stop - start)
+        loop(np.ascontiguousarray(kernel.W_h.T), zx, left, out, *final, *kernel.extras())
+        hs[start:stop] = out
+    return final
 
 
 def backprop(

@@ -11,6 +11,20 @@ from hypothesis import strategies as st
 
 from lstmbook import CELLS, backprop, fast, lstm, run
 
+
+@pytest.fixture(autouse=True)
+def _numpy_alone(monkeypatch):
+    """Whether Numba is installed or not; the tests of the compiled loops ask for them."""
+    monkeypatch.setattr(fast, "_numba", lambda: False)
+
+
+@pytest.fixture
+def compiled(monkeypatch):
+    module = pytest.importorskip("lstmbook.compiled", reason="needs numba: lstmbook[fast]")
+    monkeypatch.setattr(fast, "_numba", lambda: True)
+    return module
+
+
 each_cell = pytest.mark.parametrize("name", CELLS)
 
 
@@ -151,6 +165,50 @@ def test_what_comes_out_is_free(name):
         assert not np.shares_memory(part, given_part)
     hs += 1
     assert hs.flags.c_contiguous
+
+
+@each_cell
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("columns", [1, 2 * BATCH + 1, 256])
+def test_compiled_loops(name, dtype, columns, compiled, monkeypatch):
+    """The same numbers, lengths and states; nothing is written into the arguments."""
+    monkeypatch.setattr(fast, "COLUMNS", columns)
+    cell, params, xs, state = case(name, dtype=dtype)
+    before = [part.copy() for part in state]
+    loop, calls = getattr(compiled, fast.KERNELS[cell].__name__.lower()), []
+    monkeypatch.setattr(compiled, loop.__name__, lambda *args: calls.append(loop(*args)))
+    atol = {"float32": 1e-6, "float64": 1e-12}[dtype]
+    for lengths in (None, LENGTHS, [0] * BATCH):
+        for major in (False, True):
+            xs_now = xs.swapaxes(0, 1) if major else xs
+            options = {"lengths": lengths, "time_major": major}
+            hs, final = run(cell, params, xs_now, state, **options)
+            hs_slow, final_slow = run(slow(cell), params, xs_now, state, **options)
+            assert hs.dtype == final.h.dtype == dtype
+            np.testing.assert_allclose(hs, hs_slow, rtol=0, atol=atol)
+            np.testing.assert_allclose(final, final_slow, rtol=0, atol=atol)
+    np.testing.assert_array_equal(before, list(state))
+    assert calls
+
+
+def test_compiled_loops_are_for_small_cells_alone(compiled, monkeypatch):
+    monkeypatch.setattr(fast, "SMALL", 4 * HIDDEN**2 * BATCH - 1)
+    monkeypatch.setattr(compiled, "lstm", None)  # calling it would fail
+    run(*case("lstm"))
+    with pytest.raises(TypeError):
+        run(*case("lstm", batch=BATCH - 1))
+
+
+def test_numba_can_be_missing_or_forbidden(monkeypatch):
+    asked = fast._numba  # the fixture's; below, the real one
+    monkeypatch.undo()
+    assert fast._numba is not asked
+    for value, found, expected in (("0", True, False), ("1", True, True), ("1", None, False)):
+        fast._numba.cache_clear()
+        monkeypatch.setenv("LSTMBOOK_NUMBA", value)
+        monkeypatch.setattr(fast, "find_spec", lambda _, found=found: found)
+        assert fast._numba() is expected
+    fast._numba.cache_clear()
 
 
 def test_memory_does_not_grow_with_time():
