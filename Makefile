@@ -120,7 +120,7 @@ vectors:
 
 lock: setup
 	$(UV) pip compile -q --upgrade --universal --python-version 3.11 --no-annotate \
-		--custom-compile-command "make lock" --extra tf --extra onnx --extra book --extra test \
+		--custom-compile-command "make lock" --extra tf --extra onnx --extra fast --extra files --extra book --extra test \
 		pyproject.toml -o requirements.lock
 
 clean:
