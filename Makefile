@@ -41,7 +41,7 @@ help:
 	@echo "make normalise  run all chapters and store their outputs in the one form"
 	@echo "make bench      speed beside every installed framework (BENCH='--cells lstm' for a part)"
 	@echo "make experiments  train every cell on every task, for the chapter on them"
-	@echo "make vectors    record the test vectors from the real TensorFlow 1"
+	@echo "make vectors    record from the real TensorFlow 1, and make the golden vectors"
 	@echo "make lock       renew requirements.lock from pyproject.toml"
 	@echo "make clean      remove what was built (not .venv)"
 	@echo "PYTHON=... chooses the interpreter; found now: $(or $(PYTHON),none of 3.11 to 3.13)"
@@ -115,8 +115,9 @@ bench: setup
 experiments: setup
 	@$(PY) -m lstmbook.experiments
 
-vectors:
+vectors: setup
 	@bash tests/tf1/make.sh
+	@$(PY) tests/vectors/make.py
 
 lock: setup
 	$(UV) pip compile -q --upgrade --universal --python-version 3.11 --no-annotate \

@@ -1,0 +1,22 @@
+"""Is an implementation, in any language, this cell? `verify` holds it to the golden vectors.
+
+The vectors (`lstmbook.verify.vectors`) say what goes in and what must come out: outputs, final
+states and, for those who have them, gates and gradients. The implementation may be a Python
+function, a program that answers JSON with JSON (`Command`), or a file of results. What differs is
+compared with the wrong cells of `lstmbook.slips` and with the mistakes around a cell of
+`lstmbook.verify.around`, so that the report can name the likely slip.
+"""
+
+from .answers import python_function, request
+from .api import ArrayResult, Command, Report, VectorResult, verify, verify_named
+
+__all__ = [
+    "ArrayResult",
+    "Command",
+    "Report",
+    "VectorResult",
+    "python_function",
+    "request",
+    "verify",
+    "verify_named",
+]
