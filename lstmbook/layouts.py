@@ -1,18 +1,12 @@
 """How each framework stores each cell: one table, and the three functions that read it.
 
 `load` brings a framework's arrays to our Params, `export` takes Params to a framework's arrays,
-and `pull_back` brings a framework's gradients to ours. Adding a framework is adding rows.
-
-A row says what one stored array holds, as a matrix: ``holds`` names the parts that are stacked as
-rows (``W_x`` has ``input`` rows, ``W_h`` has ``hidden``, ``b_x``, ``b_h`` and ``p`` have one each),
-``gates`` names the blocks of ``hidden`` columns. So TensorFlow's ``[x, h] @ kernel`` with columns
-``i, j, f, o`` is ``Stored("kernel", "W_x W_h", "igfo")``. ``-f`` is the negated block of ``f``:
-``sigmoid(-z) = 1 - sigmoid(z)``, so an input gate made of ``-f`` is ``1 - f``. A block that the
-framework does not read is a dot.
+and `pull_back` brings a framework's gradients to ours. Adding a framework is adding rows to the
+table, which is in ``layout_table.py``; what a row says is told there.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from .activations import Array
 from .cells import CELLS, Cell, check_params, find, name_of
+from .layout_table import LAYOUTS, Layout, Stored
 
 __all__ = [
     "LAYOUTS",
@@ -38,181 +33,14 @@ class LayoutError(ValueError):
     """A layout cannot hold a cell, or arrays are not what the layout says."""
 
 
-class Stored(NamedTuple):
-    """One array of a layout, as a matrix of ``(rows, gates * hidden)``."""
-
-    name: str
-    holds: str  # the parts stacked as rows: "W_x W_h", "b_x", "b_x b_h", "p", …
-    gates: str  # the blocks of columns, in order: "igfo", "-ffgo", …
-
-
-class Layout(NamedTuple):
-    """How one framework stores its cells."""
-
-    framework: str
-    state: str  # the order of the framework's own state tuple
-    adds_forget_bias: bool  # at run time, to the forget gate, so that it is in no file
-    transposed: bool  # kernels are (gates * hidden, rows)
-    directions: bool  # a first axis counts directions, and rows of bias stand behind one another
-    cells: dict[str, tuple[Stored, ...]]
-    cannot: dict[str, str]  # why a cell is missing, and what is nearest
-
-
-_NO_PEEPHOLES = (
-    "{} has no cell with peepholes; the nearest there is lstm, a different function unless every "
-    "peephole weight is zero. Layouts that have peepholes: tf1, tflite, onnx"
-)
-_KERAS = ("kernel", "W_x"), ("recurrent_kernel", "W_h"), ("bias", "b_x")
-
-_ONNX = ("W", "W_x"), ("R", "W_h"), ("B", "b_x b_h")
-
-
-def _rows(arrays: tuple[tuple[str, str], ...], gates: str) -> tuple[Stored, ...]:
-    return tuple(Stored(name, holds, gates) for name, holds in arrays)
-
-
-LAYOUTS: dict[str, Layout] = {
-    # tf.nn.rnn_cell and tf.contrib.rnn of TensorFlow 1.12; names below the cell's own scope.
-    "tf1": Layout(
-        framework="TensorFlow 1 (tf.nn.rnn_cell, tf.contrib.rnn)",
-        state="ch",
-        adds_forget_bias=True,
-        transposed=False,
-        directions=False,
-        cells={
-            "rnn": (Stored("kernel", "W_x W_h", "n"), Stored("bias", "b_x", "n")),
-            "lstm": (Stored("kernel", "W_x W_h", "igfo"), Stored("bias", "b_x", "igfo")),
-            "peephole": (
-                Stored("kernel", "W_x W_h", "igfo"),
-                Stored("bias", "b_x", "igfo"),
-                Stored("w_f_diag", "p", "f"),
-                Stored("w_i_diag", "p", "i"),
-                Stored("w_o_diag", "p", "o"),
-            ),
-            "coupled": (Stored("W_0", "W_x W_h", "gfo"), Stored("B", "b_x", "gfo")),
-            "coupled_peephole": (
-                Stored("W_0", "W_x W_h", "gfo"),
-                Stored("B", "b_x", "gfo"),
-                Stored("W_F_diag", "p", "f"),
-                Stored("W_O_diag", "p", "o"),
-            ),
-            "gru": (
-                Stored("gates/kernel", "W_x W_h", "rz"),
-                Stored("gates/bias", "b_x", "rz"),
-                Stored("candidate/kernel", "W_x W_h", "n"),
-                Stored("candidate/bias", "b_x", "n"),
-            ),
-        },
-        cannot={
-            "gru_reset_after": "TensorFlow 1's GRUCell applies the reset gate before the matrix "
-            "product; the nearest there is gru, a different function. Layouts that have "
-            "gru_reset_after: keras, onnx",
-        },
-    ),
-    # A coupled cell in the variables of an ordinary v1 LSTMCell, whose input gate is tied to -f.
-    "tf1_tied": Layout(
-        framework="TensorFlow 1, LSTMCell with its input gate tied to the forget gate",
-        state="ch",
-        adds_forget_bias=True,
-        transposed=False,
-        directions=False,
-        cells={
-            "coupled": (Stored("kernel", "W_x W_h", "-fgfo"), Stored("bias", "b_x", "-fgfo")),
-            "coupled_peephole": (
-                Stored("kernel", "W_x W_h", "-fgfo"),
-                Stored("bias", "b_x", "-fgfo"),
-                Stored("w_f_diag", "p", "f"),
-                Stored("w_i_diag", "p", "-f"),
-                Stored("w_o_diag", "p", "o"),
-            ),
-        },
-        cannot={
-            name: "tf1_tied holds coupled cells only; this cell is in the layout tf1"
-            for name in ("rnn", "lstm", "peephole", "gru")
-        }
-        | {"gru_reset_after": "no v1 cell of TensorFlow applies the reset gate after the product"},
-    ),
-    # Keras 2 and 3: SimpleRNN, LSTM, GRU(reset_after=False) and GRU, which has two rows of bias.
-    "keras": Layout(
-        framework="Keras",
-        state="hc",
-        adds_forget_bias=False,
-        transposed=False,
-        directions=False,
-        cells={
-            "rnn": _rows(_KERAS, "n"),
-            "lstm": _rows(_KERAS, "ifgo"),
-            "coupled": _rows(_KERAS, "-ffgo"),
-            "gru": _rows(_KERAS, "zrn"),
-            "gru_reset_after": _rows((*_KERAS[:2], ("bias", "b_x b_h")), "zrn"),
-        },
-        cannot={
-            "peephole": _NO_PEEPHOLES.format("Keras"),
-            "coupled_peephole": _NO_PEEPHOLES.format("Keras"),
-        },
-    ),
-    # The tensors of TensorFlow Lite's UNIDIRECTIONAL_SEQUENCE_LSTM; absent ones make it coupled.
-    "tflite": Layout(
-        framework="TensorFlow Lite",
-        state="hc",
-        adds_forget_bias=False,
-        transposed=True,
-        directions=False,
-        cells={
-            name: tuple(
-                Stored(f"{what}_{word}_{suffix}", holds, gate)
-                for what, suffix, holds, letters in (
-                    ("input_to", "weights", "W_x", gates),
-                    ("recurrent_to", "weights", "W_h", gates),
-                    ("cell_to", "weights", "p", peepholes),
-                )
-                for gate, word in zip("ifgo", ("input", "forget", "cell", "output"), strict=True)
-                if gate in letters
-            )
-            + tuple(
-                Stored(f"{word}_gate_bias", "b_x", gate)
-                for gate, word in zip("ifgo", ("input", "forget", "cell", "output"), strict=True)
-                if gate in gates
-            )
-            for name, gates, peepholes in (
-                ("lstm", "ifgo", ""),
-                ("peephole", "ifgo", "ifo"),
-                ("coupled", "fgo", ""),
-                ("coupled_peephole", "fgo", "fo"),
-            )
-        },
-        cannot={
-            name: "TensorFlow Lite's recurrent kernel with states is an LSTM; "
-            f"layouts that have {name}: {where}"
-            for name, where in (("rnn", "tf1, keras, onnx"), ("gru", "tf1, keras, onnx"))
-        }
-        | {"gru_reset_after": "TensorFlow Lite has no GRU; layouts that have it: keras, onnx"},
-    ),
-    # The inputs of the operators RNN, LSTM and GRU, one direction. The reset gate's place is the
-    # attribute linear_before_reset. input_forget=1 keeps the input gate, f = 1 - i, and does not
-    # read the forget gate's block, so a coupled cell has -f at i.
-    "onnx": Layout(
-        framework="ONNX",
-        state="hc",
-        adds_forget_bias=False,
-        transposed=True,
-        directions=True,
-        cells={
-            "rnn": _rows(_ONNX, "n"),
-            "lstm": _rows(_ONNX, "iofg"),
-            "peephole": (*_rows(_ONNX, "iofg"), Stored("P", "p", "iof")),
-            "coupled": _rows(_ONNX, "-fo.g"),
-            "coupled_peephole": (*_rows(_ONNX, "-fo.g"), Stored("P", "p", "-fo.")),
-            "gru": _rows(_ONNX, "zrn"),
-            "gru_reset_after": _rows(_ONNX, "zrn"),
-        },
-        cannot={},
-    ),
-}
-
-
 def load(
-    cell: Cell | str, layout: str, arrays: Mapping[str, ArrayLike], *, forget_bias: float = 1.0
+    cell: Cell | str,
+    layout: str,
+    arrays: Mapping[str, ArrayLike],
+    *,
+    forget_bias: float = 1.0,
+    layer: int | None = None,
+    reverse: bool | None = None,
 ) -> Any:
     """Params of a cell from the arrays of a framework.
 
@@ -223,9 +51,14 @@ def load(
         A name in `LAYOUTS`.
     arrays : mapping of str to array
         The framework's own names; for ``tf1`` those below the cell's scope, such as ``kernel``.
+        Biases that a layer of Keras, ONNX or PyTorch was made without are zero.
     forget_bias : float
         What the layout's framework adds to the forget gate at run time, so that no file holds it
-        (``tf1`` only). It becomes part of ``b``.
+        (``tf1``, ``tf1_block``, ``haiku``). It becomes part of ``b``.
+    layer, reverse : int and bool, optional
+        Which layer, and whether its backward half, where the arrays hold several: ``torch`` has
+        names such as ``weight_ih_l1_reverse``, ``onnx`` an axis of directions. If neither is
+        given, there must be one alone. Other layouts hold one at a time and do not look at them.
 
     Returns
     -------
@@ -238,6 +71,7 @@ def load(
         If the layout cannot hold the cell, or a name or shape is not what it should be.
     """
     name, row, table = _row(cell, layout)
+    table, arrays = _one(name, layout, row, table, arrays, layer, reverse)
     blocks: dict[tuple[str, str], Array] = {}
     for stored, part, token, block in _read(name, layout, row, table, arrays):
         if token == ".":
@@ -251,23 +85,27 @@ def load(
                 f"{stored.name} is not that of a coupled cell: the block of the input gate is "
                 f"not the negated block of the forget gate. It is an uncoupled cell"
             )
-    if "b_hn" not in CELLS[name].Params._fields:  # two biases that only add are one
-        for part, gate in list(blocks):
-            if part == "b_h":
-                blocks["b_x", gate] = blocks["b_x", gate] + blocks.pop((part, gate))
-    else:
-        for gate in "rz":
-            blocks["b_x", gate] = blocks["b_x", gate] + blocks["b_h", gate]
+    own = {("b_h", "n")} if "b_hn" in CELLS[name].Params._fields else set()
+    for part, gate in [key for key in blocks if key[0] == "b_h" and key not in own]:
+        second = blocks.pop((part, gate))  # two biases that only add are one
+        blocks["b_x", gate] = blocks["b_x", gate] + second
     return _assemble(name, blocks)
 
 
 def export(
-    cell: Cell | str, layout: str, params: Any, *, forget_bias: float = 1.0
+    cell: Cell | str,
+    layout: str,
+    params: Any,
+    *,
+    forget_bias: float = 1.0,
+    layer: int | None = 0,
+    reverse: bool = False,
 ) -> dict[str, Array]:
     """The arrays of a framework from Params of a cell; the inverse of `load`.
 
-    Parameters are those of `load`. What the framework keeps twice (a second bias that only adds
-    to the first) is written once and zero.
+    Parameters are those of `load`. ``layer`` and ``reverse`` make the names of ``torch``; with
+    ``layer=None`` they are those of ``nn.LSTMCell``, such as ``weight_ih``. What the framework
+    keeps twice (a second bias that only adds to the first) is written once and zero.
 
     Returns
     -------
@@ -283,19 +121,38 @@ def export(
     params = check_params(name, params)
     input_size, hidden = params.W_x.shape[1:]
     blocks = _blocks(name, params)
+    if (
+        not any("b_h" in stored.holds for stored in table)
+        and blocks.get(("b_h", "n"), np.zeros(1)).any()
+    ):
+        raise LayoutError(
+            f"layout {layout!r} has no place for b_hn, the bias inside the reset gate, and here it "
+            f"is not zero. {_others(name, layout)}"
+        )
     arrays = {}
-    for stored in table:
+    for stored in _named(row, table, _end(layer, reverse)):
         matrix = np.zeros(_shape(stored, input_size, hidden), params.b.dtype)
         for part, token, rows, columns in _split(stored, input_size, hidden):
-            block = blocks.get((part, token[-1]), 0)  # 0 for a bias or a gate that we have not
+            block = blocks.get((part, token[-1]))
+            if block is None:  # a bias or a gate that we have not
+                continue
             if row.adds_forget_bias and (part, token) == ("b_x", "f"):
                 block = block - params.b.dtype.type(forget_bias)
+            if row.blocks_transposed:
+                block = block.T.reshape(block.shape)
             matrix[rows, columns] = -block if token[0] == "-" else block
         arrays[stored.name] = _as_stored(row, stored, matrix)
     return arrays
 
 
-def pull_back(cell: Cell | str, layout: str, d_arrays: Mapping[str, ArrayLike]) -> Any:
+def pull_back(
+    cell: Cell | str,
+    layout: str,
+    d_arrays: Mapping[str, ArrayLike],
+    *,
+    layer: int | None = None,
+    reverse: bool | None = None,
+) -> Any:
     """Gradients with respect to our Params from gradients with respect to a framework's arrays.
 
     Gradients do not convert like weights: this is the transpose of `export`, so where one of our
@@ -303,7 +160,7 @@ def pull_back(cell: Cell | str, layout: str, d_arrays: Mapping[str, ArrayLike]) 
 
     Parameters
     ----------
-    cell, layout : as in `load`
+    cell, layout, layer, reverse : as in `load`
     d_arrays : mapping of str to array
         The gradient of the loss at each array that `export` writes.
 
@@ -313,6 +170,7 @@ def pull_back(cell: Cell | str, layout: str, d_arrays: Mapping[str, ArrayLike]) 
         The gradient of the loss at each of our arrays.
     """
     name, row, table = _row(cell, layout)
+    table, d_arrays = _one(name, layout, row, table, d_arrays, layer, reverse)
     blocks: dict[tuple[str, str], Array] = {}
     for _, part, token, block in _read(name, layout, row, table, d_arrays):
         key = part, token[-1]
@@ -332,9 +190,10 @@ class Described(NamedTuple):
 def describe(cell: Cell | str, layout: str) -> list[Described]:
     """What a framework stores for a cell, array by array, in words.
 
-    ``rows`` says what the rows of the kernel multiply (or that it is a bias or a peephole),
-    ``blocks`` the gates in the order of the columns; a minus means the negated block, a dot one
-    that the framework does not read.
+    ``rows`` says what the rows of the kernel multiply (or that it is a bias or a peephole), with
+    ``(T)`` where each block holds the numbers of its own transpose. ``blocks`` are the gates in
+    the order of the columns; a minus means the negated block, a dot one that the framework does
+    not read.
 
     Raises
     ------
@@ -347,7 +206,9 @@ def describe(cell: Cell | str, layout: str) -> list[Described]:
     Described(name='kernel', shape='(input + hidden, 4 * hidden)', rows='x, h', blocks='i g f o')
     """
     _, row, table = _row(cell, layout)
-    words = {"W_x": "x", "W_h": "h", "b_x": "bias", "b_h": "second bias", "p": "peephole"}
+    turned = " (T)" if row.blocks_transposed else ""
+    words = {"W_x": f"x{turned}", "W_h": f"h{turned}", "b_x": "bias", "b_h": "second bias"}
+    words["p"] = "peephole"
     return [
         Described(
             stored.name,
@@ -382,11 +243,12 @@ def _blocks(name: str, params: Any) -> dict[tuple[str, str], Array]:
 
 
 def _assemble(name: str, blocks: dict[tuple[str, str], Array]) -> Any:
-    """The inverse of `_blocks`."""
+    """The inverse of `_blocks`; a bias that the framework has not is zero."""
     cell = CELLS[name]
+    zero = np.zeros_like(blocks["W_h", cell.GATES[0]][:1])
     fields: dict[str, Array] = {}
     for field in cell.Params._fields:
-        array = np.stack([blocks[_part(field), gate] for gate in _letters(cell, field)])
+        array = np.stack([blocks.get((_part(field), gate), zero) for gate in _letters(cell, field)])
         fields[field] = array if field.startswith("W") else array[:, 0]
     if "b_hn" in fields:
         fields["b_hn"] = fields["b_hn"][0]
@@ -420,7 +282,7 @@ def _split(stored: Stored, input_size: int, hidden: int) -> Iterator[tuple[str, 
 
 
 def _is_vector(row: Layout, stored: Stored) -> bool:
-    return stored.holds in ("b_x", "b_h", "p") or (row.directions and stored.holds == "b_x b_h")
+    return stored.holds in ("b_x", "b_h", "p") or (row.flat_bias and stored.holds == "b_x b_h")
 
 
 def _as_stored(row: Layout, stored: Stored, matrix: Array) -> Array:
@@ -457,7 +319,58 @@ def _read(
                 f"hidden = {hidden}, which {first.name} {np.shape(arrays[first.name])} has"
             )
         for part, token, rows, columns in _split(stored, input_size, hidden):
-            yield stored, part, token, matrix[rows, columns]
+            block = matrix[rows, columns]
+            if row.blocks_transposed:
+                block = block.reshape(block.shape[::-1]).T
+            yield stored, part, token, block
+
+
+# One layer and one direction out of many
+
+
+def _end(layer: int | None, reverse: bool) -> str:
+    """How PyTorch ends the names of one layer; those of a cell alone have no end."""
+    return "" if layer is None else f"_l{layer}{'_reverse' if reverse else ''}"
+
+
+def _named(row: Layout, table: tuple[Stored, ...], end: str) -> tuple[Stored, ...]:
+    """The table with the names of one layer."""
+    if not row.layers:
+        return table
+    return tuple(stored._replace(name=stored.name.replace("_l0", end)) for stored in table)
+
+
+def _one(
+    name: str,
+    layout: str,
+    row: Layout,
+    table: tuple[Stored, ...],
+    arrays: Mapping[str, ArrayLike],
+    layer: int | None,
+    reverse: bool | None,
+) -> tuple[tuple[Stored, ...], Mapping[str, ArrayLike]]:
+    """The table and the arrays of the layer and the direction that are asked for."""
+    if row.directions and reverse is not None:
+        axes = {key: np.asarray(array) for key, array in arrays.items()}
+        two = {key: array[[int(reverse)]] for key, array in axes.items() if array.shape[:1] == (2,)}
+        return table, axes | two
+    if not row.layers:
+        return table, arrays
+    stems = {stored.name.removesuffix("_l0") for stored in table}
+    split = {key: re.fullmatch(r"(.*?)(_l\d+(?:_reverse)?)?", key) for key in arrays}
+    ends = {key: found[2] or "" for key, found in split.items() if found and found[1] in stems}
+    there = sorted(set(ends.values()))
+    asked = layer is not None or reverse is not None
+    end = _end(layer or 0, bool(reverse)) if asked or not there else there[0]
+    if there == [""] and end == "_l0":
+        end = ""
+    if there and (end not in there or (len(there) > 1 and not asked)):
+        what = f"there is no {end}" if asked else "these are several layers"
+        raise LayoutError(
+            f"{layout} {name}: {what}; the names end in {', '.join(there)}. "
+            "layer=0 picks _l0, layer=1 with reverse=True picks _l1_reverse"
+        )
+    return _named(row, table, end), {k: a for k, a in arrays.items() if ends.get(k, end) == end}
 
 
 # Checks
@@ -469,8 +382,16 @@ def _row(cell: Cell | str, layout: str) -> tuple[str, Layout, tuple[Stored, ...]
         raise LayoutError(f"there is no layout {layout!r}; the layouts are {', '.join(LAYOUTS)}")
     row = LAYOUTS[layout]
     if name not in row.cells:
-        raise LayoutError(f"layout {layout!r} cannot hold the cell {name!r}: {row.cannot[name]}")
+        raise LayoutError(
+            f"layout {layout!r} cannot hold the cell {name!r}: {row.cannot[name]}. "
+            f"{_others(name, layout)}"
+        )
     return name, row, row.cells[name]
+
+
+def _others(name: str, layout: str) -> str:
+    others = [other for other, row in LAYOUTS.items() if name in row.cells and other != layout]
+    return f"Layouts that have {name}: {', '.join(others)}"
 
 
 def _matrices(
@@ -482,14 +403,13 @@ def _matrices(
 ) -> list[tuple[Stored, Array]]:
     """The stored arrays as matrices of ``(rows, gates * hidden)``; names, dtypes, axes checked."""
     names = [stored.name for stored in table]
-    if sorted(arrays) != sorted(names):
-        fits = [k for k, v in row.cells.items() if sorted(arrays) == sorted(s.name for s in v)]
-        mend = f". These are the names of {' or '.join(fits)}" if fits else ""
-        if not fits and any("/" in key or key.endswith(":0") for key in set(arrays) - set(names)):
-            mend = ". Names stand below the cell's scope, without it and without ':0'"
+    without = tuple(stored for stored in table if not stored.holds.startswith("b"))
+    if row.bias_optional and set(arrays) == _names(without):
+        table = without
+    elif set(arrays) != set(names):
         raise LayoutError(
             f"{layout} {name} is stored as {', '.join(names)}; "
-            f"got {', '.join(sorted(arrays)) or 'nothing'}{mend}"
+            f"got {', '.join(sorted(arrays)) or 'nothing'}{_names_mend(set(arrays), name, layout)}"
         )
     matrices = []
     for stored in table:
@@ -503,8 +423,8 @@ def _matrices(
             raise LayoutError(f"{got} shape {array.shape}; {expected}")
         if row.directions and len(array) != 1:
             raise LayoutError(
-                f"{got} shape {array.shape}; {expected}: one direction at a time, for example "
-                f"{stored.name}[:1] forward and {stored.name}[1:] backward"
+                f"{got} shape {array.shape}; {expected}: one direction at a time, "
+                f"reverse=False or reverse=True"
             )
         matrix = array[0] if row.directions else array
         parts = len(stored.holds.split())
@@ -517,6 +437,25 @@ def _matrices(
             )
         matrices.append((stored, matrix.reshape(parts, -1) if vector else matrix))
     return matrices
+
+
+def _names(table: Iterable[Stored]) -> set[str]:
+    return {stored.name for stored in table}
+
+
+def _names_mend(names: set[str], name: str, layout: str) -> str:
+    """Why the names may be others than expected."""
+    own = [cell for cell, table in LAYOUTS[layout].cells.items() if names == _names(table)]
+    if own:
+        return f". These are the names of {' or '.join(own)}"
+    others = [o for o, row in LAYOUTS.items() if names == _names(row.cells.get(name, ()))]
+    if others:
+        return f". These are the names of {name} in the layout {' or '.join(others)}"
+    if any("projection" in key or "weight_hr" in key for key in names):
+        return ". A projection of the output is in no cell here"
+    if any(re.search(r"[/.]|:0$", key) for key in names):
+        return ". Names stand below the cell's scope, without it and without ':0'"
+    return ""
 
 
 def _shape_words(row: Layout, stored: Stored) -> str:

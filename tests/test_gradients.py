@@ -5,6 +5,7 @@ rounding. It needs the forward code alone, so it knows nothing of the backward c
 """
 
 import functools
+import importlib
 import inspect
 import json
 import re
@@ -514,51 +515,51 @@ def test_a_cell_that_cannot_go_back():
         backprop(forward, params, xs, np.zeros((BATCH, TIME, HIDDEN)))
 
 
-# TensorFlow
+# The frameworks
+
+WITNESSES = {"tf1": "tensorflow", "keras": "tensorflow", "torch": "torch"}
+frameworks = pytest.mark.parametrize(
+    ("framework", "name"), [(fw, name) for fw in WITNESSES for name in layouts.LAYOUTS[fw].cells]
+)
 
 
-@pytest.fixture(scope="module")
-def tf():
-    return pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
+def live_backprop(framework):
+    """The framework's own gradients: tapes through dynamic_rnn and Keras, autograd of PyTorch."""
+    package = WITNESSES[framework]
+    pytest.importorskip(package, reason=f"{package} is not installed")
+    return importlib.import_module(f"lstmbook.live.{framework}").backprop
 
 
-@pytest.mark.parametrize("name", layouts.LAYOUTS["tf1"].cells)
+@frameworks
 @both_lengths
 @both_majors
-def test_backprop_is_tensorflow_through_dynamic_rnn(tf, name, lengths, time_major):
-    from lstmbook.live import tf1
-
+def test_backprop_is_that_of_the_framework(framework, name, lengths, time_major):
     cell, params, xs, state = case(name)
     xs = xs.swapaxes(0, 1) if time_major else xs
     d_hs, d_final = cotangents(name, state, (*xs.shape[:2], HIDDEN))
     arguments = (cell, params, xs, d_hs, d_final)
     options = {"state": state, "lengths": lengths, "time_major": time_major}
-    assert_close(backprop(*arguments, **options), tf1.backprop(*arguments, **options), atol=1e-12)
+    theirs = live_backprop(framework)(*arguments, **options)
+    assert_close(backprop(*arguments, **options), theirs, atol=1e-12)
+    assert (type(theirs[0]), type(theirs[2])) == (cell.Params, cell.State)
 
 
-@pytest.mark.parametrize("name", layouts.LAYOUTS["keras"].cells)
-@both_lengths
-def test_backprop_is_a_tape_through_keras(tf, name, lengths):
-    from lstmbook.live import keras
+@frameworks
+def test_backprop_is_that_of_the_framework_in_float32(framework, name):
+    cell, params, xs, _ = case(name, dtype=np.float32)
+    d_hs = np.random.default_rng(4).normal(size=(*xs.shape[:2], HIDDEN)).astype(np.float32)
+    theirs = live_backprop(framework)(name, params, xs, d_hs, lengths=LENGTHS)
+    assert_close(backprop(cell, params, xs, d_hs, lengths=LENGTHS), theirs, atol=1e-5)
+    assert {d.dtype for d in leaves(theirs)} == {np.dtype(np.float32)}
 
-    cell, params, xs, state = case(name)
-    d_hs, d_final = cotangents(name, state, (BATCH, TIME, HIDDEN))
-    layer = keras.make(cell, params)
-    x, first = tf.constant(xs), [tf.constant(part) for part in state]
-    mask = None if lengths is None else np.arange(TIME) < np.array(lengths)[:, None]
-    weights = [weight.value for weight in layer.weights]
-    with tf.GradientTape() as tape:
-        tape.watch([x, *first])
-        hs, *final = layer(x, initial_state=first, mask=mask)
-        loss = tf.reduce_sum(d_hs * hs)
-        for d_part, part in zip(d_final, final, strict=True):
-            loss += tf.reduce_sum(d_part * part)
-    gradients = [np.asarray(d) for d in tape.gradient(loss, [*weights, x, *first])]
-    stored = [row.name for row in layouts.LAYOUTS["keras"].cells[name]]
-    d_params = layouts.pull_back(name, "keras", dict(zip(stored, gradients, strict=False)))
-    d_xs, *d_first = gradients[len(stored) :]
-    ours = backprop(cell, params, xs, d_hs, d_final, state=state, lengths=lengths)
-    assert_close(ours, (d_params, d_xs, cell.State(*d_first)), atol=1e-12)
+
+def test_backprop_of_torch_where_no_step_is_made():
+    """Then nothing depends on the weights."""
+    cell, params, xs, state = case("lstm")
+    d_hs, d_final = cotangents("lstm", state, (BATCH, TIME, HIDDEN))
+    options = {"state": state, "lengths": [0] * BATCH}
+    theirs = live_backprop("torch")(cell, params, xs, d_hs, d_final, **options)
+    assert_close(backprop(cell, params, xs, d_hs, d_final, **options), theirs, atol=0)
 
 
 RECORDED = json.loads((VECTORS / "index.json").read_text())["cases"]

@@ -1,15 +1,16 @@
 """The frameworks' own cells on our weights: NumPy in, NumPy out.
 
-``live.tf1`` (TensorFlow's v1 cells), ``live.keras`` (Keras 3), ``live.tflite`` (TensorFlow Lite's
-kernel) and ``live.onnx`` (ONNX Runtime). Each has ``run`` with the signature and the return of
-`lstmbook.run`. A module imports its framework when it is itself imported, which takes a few
-seconds for TensorFlow.
+``live.tf1`` (TensorFlow's v1 cells), ``live.tf1_block`` (its fused operators), ``live.keras``
+(Keras 3), ``live.tflite`` (TensorFlow Lite's kernel), ``live.onnx`` (ONNX Runtime), ``live.torch``
+(PyTorch), ``live.flax`` and ``live.haiku`` (on JAX). Each has ``run`` with the signature and the
+return of `lstmbook.run`; tf1, keras and torch have ``backprop`` as well. A module imports its
+framework when it is itself imported, which takes a few seconds for TensorFlow.
 """
 
 import importlib
 from typing import Any
 
-_MODULES = ("keras", "onnx", "tf1", "tflite")
+_MODULES = ("flax", "haiku", "keras", "onnx", "tf1", "tf1_block", "tflite", "torch")
 
 
 def __getattr__(name: str) -> Any:

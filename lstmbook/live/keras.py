@@ -1,5 +1,6 @@
-"""Keras 3 (TensorFlow backend) on our weights."""
+"""Keras 3 (TensorFlow backend) on our weights, and its gradients."""
 
+import importlib
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ from .. import layouts
 from ..activations import Array
 from ..cells import Cell, check_params, find, name_of
 from ..sequence import check_arguments
+from ._loop import swap
+from ._tensorflow import tf
 
 try:
     import keras
@@ -18,7 +21,7 @@ except ImportError as error:
         "pip install 'lstmbook[tf]' brings it"
     ) from error
 
-__all__ = ["make", "run"]
+__all__ = ["backprop", "make", "run"]
 
 
 def make(cell: Cell | str, params: Any) -> Any:
@@ -74,13 +77,68 @@ def run(
     *,
     lengths: ArrayLike | None = None,
     time_major: bool = False,
+    cudnn: bool = False,
 ) -> tuple[Array, Any]:
-    """Keras' own layer, lengths as a mask; same signature and return as `lstmbook.run`."""
+    """Keras' own layer, lengths as a mask; same signature and return as `lstmbook.run`.
+
+    Parameters
+    ----------
+    cell, params, xs, state, lengths, time_major : as in `lstmbook.run`
+    cudnn : bool
+        The layer gets its weights from the arrays of the layout ``keras_cudnn``, by the function
+        with which Keras 2 loaded a CuDNN layer's weights into an ordinary one. (CuDNN layers
+        themselves need a GPU.)
+
+    Returns
+    -------
+    hs, state : as in `lstmbook.run`
+    """
     cell = find(cell)
     params, xs, state, checked = check_arguments(cell, params, xs, state, lengths, time_major)
-    if time_major:
-        xs = xs.swapaxes(0, 1)  # Keras 3 knows batch first alone
+    layer = make(cell, params)
+    if cudnn:
+        keras_2: Any = importlib.import_module("tensorflow.python.keras.saving.hdf5_format")
+        arrays = list(layouts.export(cell, "keras_cudnn", params).values())
+        layer.set_weights(keras_2.preprocess_weights_for_loading(layer, arrays, "2"))
+    xs = swap(xs, time_major)  # Keras 3 knows batch first alone
     mask = None if lengths is None else np.arange(xs.shape[1]) < checked[:, None]
-    hs, *final = make(cell, params)(xs, initial_state=list(state), mask=mask)
-    hs = np.asarray(hs)
-    return hs.swapaxes(0, 1) if time_major else hs, cell.State(*map(np.asarray, final))
+    hs, *final = layer(xs, initial_state=list(state), mask=mask)
+    return swap(np.asarray(hs), time_major), cell.State(*map(np.asarray, final))
+
+
+def backprop(
+    cell: Cell | str,
+    params: Any,
+    xs: ArrayLike,
+    d_hs: ArrayLike,
+    d_state: Any = None,
+    *,
+    state: Any = None,
+    lengths: ArrayLike | None = None,
+    time_major: bool = False,
+) -> tuple[Any, Array, Any]:
+    """TensorFlow's gradients through Keras' layer, brought to our Params.
+
+    Same signature and return as `lstmbook.backprop`.
+    """
+    name, cell = name_of(cell), find(cell)
+    params, xs, state, checked = check_arguments(cell, params, xs, state, lengths, time_major)
+    d_final = cell.zero_state(params, len(state.h)) if d_state is None else d_state
+    xs, d_hs = swap(xs, time_major), swap(np.asarray(d_hs, xs.dtype), time_major)
+    mask = None if lengths is None else np.arange(xs.shape[1]) < checked[:, None]
+    layer = make(cell, params)
+    arguments = [keras.ops.convert_to_tensor(array) for array in (xs, *state)]
+    with tf.GradientTape() as tape:
+        tape.watch(arguments)
+        ends = layer(arguments[0], initial_state=arguments[1:], mask=mask)
+    weights = {weight.name: weight.value for weight in layer.weights}
+    found = tape.gradient(
+        ends,
+        [*weights.values(), *arguments],
+        output_gradients=[tf.constant(d, xs.dtype) for d in (d_hs, *d_final)],
+        unconnected_gradients="zero",
+    )
+    gradients = [d.numpy() for d in found]
+    d_params = layouts.pull_back(name, "keras", dict(zip(weights, gradients, strict=False)))
+    d_xs, *d_first = gradients[len(weights) :]
+    return d_params, swap(d_xs, time_major), cell.State(*d_first)

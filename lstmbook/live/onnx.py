@@ -13,6 +13,7 @@ from .. import layouts
 from ..activations import Array
 from ..cells import Cell, find, name_of
 from ..sequence import check_arguments
+from ._loop import swap
 
 try:
     import onnx
@@ -102,7 +103,7 @@ def run(
     params, xs, state, checked = check_arguments(cell, params, xs, state, lengths, time_major)
     if xs.dtype != np.float32:
         raise TypeError(f"ONNX Runtime's recurrent kernels are float32, got {xs.dtype}")
-    xs = xs if time_major else xs.swapaxes(0, 1)
+    xs = swap(xs, not time_major)  # ONNX knows time first alone
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(
@@ -113,4 +114,4 @@ def run(
     hs, *final = session.run(None, feeds)
     hs, idle = hs[:, 0], checked[:, None] == 0  # where no step is made, ONNX Runtime gives zeros
     kept = (np.where(idle, first, last[0]) for first, last in zip(state, final, strict=True))
-    return hs if time_major else hs.swapaxes(0, 1), cell.State(*kept)
+    return swap(hs, not time_major), cell.State(*kept)

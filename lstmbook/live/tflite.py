@@ -14,6 +14,7 @@ from .. import layouts
 from ..activations import Array
 from ..cells import Cell, find, name_of
 from ..sequence import check_arguments
+from ._loop import swap
 from ._tensorflow import quiet
 
 __all__ = ["run"]
@@ -61,8 +62,7 @@ def run(
             f"TensorFlow Lite's kernel is float32, got {xs.dtype}; "
             f"for float64 live.tf1.run({name_of(cell)!r}, …) has a cell"
         )
-    if time_major:
-        xs = xs.swapaxes(0, 1)
+    xs = swap(xs, time_major)
     hs = np.zeros((*xs.shape[:2], params.b.shape[-1]), np.float32)
     final = [part.copy() for part in state]
     for length in np.unique(checked):
@@ -72,7 +72,7 @@ def run(
             hs[rows, :length], *last = _invoke(arrays, xs[rows, :length], first)
             for part, new in zip(final, last, strict=True):
                 part[rows] = new
-    return hs.swapaxes(0, 1) if time_major else hs, cell.State(*final)
+    return swap(hs, time_major), cell.State(*final)
 
 
 def _invoke(arrays: dict[str, Array], xs: Array, state: dict[str, Array]) -> tuple[Array, ...]:
