@@ -31,13 +31,14 @@ TWO := -n 2 --dist loadfile # two files at a time
 RUN_INPUTS = find lstmbook book -type f ! -name '*.py[co]' ! -name '*.ipynb' ! -name '*.md' \
 	! -path 'book/assets/*' ! -path '*/.*' | LC_ALL=C sort
 
-.PHONY: help book serve test lint normalise bench experiments vectors lock setup clean
+.PHONY: help book serve test lint oracles normalise bench experiments vectors lock setup clean
 
 help:
 	@echo "make book       build the book: every chapter runs, every warning is an error"
 	@echo "make serve      show the book at http://localhost:$(PORT) (PORT=... for another)"
 	@echo "make test       style, types, spelling, unit, live, browser and notebook tests"
 	@echo "make lint       the fast checks alone: style, types, spelling, notebook form"
+	@echo "make oracles    add PyTorch and JAX, for the chapters and tests that compare with them"
 	@echo "make normalise  run all chapters and store their outputs in the one form"
 	@echo "make bench      speed beside every installed framework (BENCH='--cells lstm' for a part)"
 	@echo "make experiments  train every cell on every task, for the chapter on them"
@@ -104,6 +105,10 @@ test: lint
 	@echo "== test: the chapters give their stored outputs"
 	@$(PY) -m pytest book --nbval --nbval-current-env --nbval-cell-timeout 120 \
 		$(TWO) -W default -p no:cacheprovider
+
+# PyTorch and JAX are large, and so no part of the set-up: what needs them is skipped by name.
+oracles: setup
+	$(PY) -m pip install -q -c requirements.lock torch==2.13.0 flax dm-haiku
 
 normalise: setup
 	@$(PY) tests/normalise.py --execute
