@@ -20,17 +20,36 @@ MODULES = {
 ARROWS = {
     "activations": set(),
     "cells": {"activations"},
-    "sequence": {"activations", "cells"},
-    "layouts": {"activations", "cells"},
+    "compiled": set(),
+    "fast": {"activations", "cells", "compiled"},
+    "sequence": {"activations", "cells", "fast"},
+    "layouts": {"activations", "cells", "layout_table"},
+    "layout_table": set(),
     "compare": set(),
     "slips": {"activations", "cells"},
     "checker": {"activations", "cells", "slips"},
     "trace": set(),
     "draw": {"cells"},
+    "detect": {"activations", "cells", "layouts", "slips"},
     "live": {"activations", "cells", "layouts", "sequence"},
+    "data": set(),
+    "verify": {"activations", "cells", "checker", "layouts", "slips"},
+    "progress": set(),
+    "losses": {"activations"},
+    "optimizer": {"activations"},
+    "train": {"activations", "cells", "losses", "optimizer", "progress", "sequence"},
+    "tasks": {"activations", "losses", "train"},
+    "experiments": {"activations", "cells", "progress", "tasks", "train"},
+    "files": {"activations", "cells", "layouts"},
+    "certificate": {"cells", "compare", "layouts", "live", "sequence"},
+    "cli": {"cells", "certificate", "detect", "files", "layouts", "verify"},
+    "__main__": {"cli"},
     "__init__": {"cells", "checker", "compare", "layouts", "sequence"},
 }
-FRAMEWORKS = {"tensorflow", "tf_keras", "keras", "torch", "onnx", "onnxruntime", "flatbuffers"}
+FRAMEWORKS = {
+    *("tensorflow", "tf_keras", "keras", "flatbuffers", "torch", "jax", "flax", "haiku"),
+    *("onnx", "onnxruntime", "h5py", "safetensors"),
+}
 
 
 def part_of(module):
@@ -66,7 +85,8 @@ def test_arrows_go_one_way(module):
 def test_only_numpy_and_live_frameworks(module):
     roots = {name.split(".")[0] for name in imports_of(module)} - {"lstmbook"}
     roots -= set(sys.stdlib_module_names)
-    allowed = {"numpy"} | (FRAMEWORKS if part_of(module) == "live" else set())
+    extras = {"live": FRAMEWORKS, "compiled": {"numba"}}
+    allowed = {"numpy"} | extras.get(part_of(module), set())
     assert roots <= allowed
 
 

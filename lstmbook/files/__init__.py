@@ -1,0 +1,290 @@
+"""Weights from files and to files: every recurrent layer that a file holds, ready to run.
+
+`read` takes TensorFlow 1 checkpoints, Keras files (``.keras``, ``.weights.h5``, ``.h5``), ONNX
+models, PyTorch state dicts (``.safetensors``, ``.pt``) and ``.npz``; `write` writes them. What a
+file is, its first bytes tell, not its name. Nothing is ever unpickled, no link out of a file is
+followed, and a file that claims more than ``max_bytes`` is refused before memory is taken.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Callable, Mapping
+from os import PathLike
+from pathlib import Path
+
+from .. import layouts
+from ._base import MAX_BYTES, Aside, Contents, FileError, Layer, Request, first_line
+
+__all__ = ["MAX_BYTES", "Aside", "Contents", "FileError", "Layer", "contents", "read", "write"]
+
+# How each kind is called, which module reads it, and by which function.
+_READERS = {
+    "tf1": ("TensorFlow checkpoint", "tf1", "read"),
+    "keras": ("Keras", "keras", "read"),
+    "onnx": ("ONNX", "onnx", "read"),
+    "safetensors": ("safetensors", "torch", "read_safetensors"),
+    "torch": ("PyTorch", "torch", "read_state_dict"),
+    "npz": ("NumPy .npz", "npz", "read"),
+}
+
+
+def read(
+    path: str | PathLike[str],
+    *,
+    forget_bias: float = 1.0,
+    cells: Mapping[str, str | None] | None = None,
+    max_bytes: int = MAX_BYTES,
+) -> list[Layer]:
+    """Every recurrent layer of a file.
+
+    Parameters
+    ----------
+    path : path
+        A file; for a TensorFlow checkpoint its prefix, any of its files or its folder.
+    forget_bias : float
+        What TensorFlow 1 added to the forget gate at run time, so that no checkpoint holds it: 1
+        unless the cell was made with another ``forget_bias``.
+    cells : mapping of str to str or None, optional
+        What a layer is where the file does not tell: its name to a cell's, or to None to leave it
+        aside.
+    max_bytes : int
+        The limit for all arrays together.
+
+    Returns
+    -------
+    list of Layer
+        ``Layer(name, cell, params, layout, reverse, note, candidates)``. A layer that is ambiguous,
+        or that no cell here computes, has None as its ``cell``, and its ``note`` says why and what
+        can be done. What is not recurrent (a dense head, an optimizer's slots) is not in the list;
+        `contents` has it too.
+
+    Raises
+    ------
+    FileError
+        If the file is missing, damaged, too large or of another kind.
+    ImportError
+        If the library that reads this kind of file is not installed, and which extra brings it.
+
+    Examples
+    --------
+    >>> import numpy as np, tempfile, pathlib
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> arrays = {"rnn/gru_cell/gates/kernel": np.zeros((7, 8)),
+    ...           "rnn/gru_cell/gates/bias": np.ones(8),
+    ...           "rnn/gru_cell/candidate/kernel": np.zeros((7, 4)),
+    ...           "rnn/gru_cell/candidate/bias": np.zeros(4)}
+    >>> np.savez(folder / "w.npz", **arrays)
+    >>> [layer] = read(folder / "w.npz")
+    >>> layer.name, layer.cell, layer.params.W_x.shape
+    ('rnn/gru_cell', 'gru', (3, 3, 4))
+    """
+    return contents(path, forget_bias=forget_bias, cells=cells, max_bytes=max_bytes).layers
+
+
+def contents(
+    path: str | PathLike[str],
+    *,
+    forget_bias: float = 1.0,
+    cells: Mapping[str, str | None] | None = None,
+    max_bytes: int = MAX_BYTES,
+) -> Contents:
+    """What is in a file: its kind, its recurrent layers, and what else, with the reason.
+
+    Parameters and errors are those of `read`.
+    """
+    request = Request(Path(path), float(forget_bias), dict(cells or {}), int(max_bytes))
+    which = kind(request.path)
+    words, module, function = _READERS[which]
+    reader = getattr(importlib.import_module(f".{module}", __package__), function)
+    try:
+        layers, aside = reader(request)
+    except (FileError, ImportError):
+        raise
+    except MemoryError as error:
+        raise FileError(path, "does not fit into memory") from error
+    except Exception as error:  # a damaged file can make a library raise anything
+        raise FileError(
+            path, f"is damaged, or not what it seems ({words}): {first_line(error)}"
+        ) from error
+    unknown = set(request.cells) - {item.name for item in (*layers, *aside)}
+    if unknown:
+        names = ", ".join(sorted(layer.name for layer in layers)) or "none"
+        raise FileError(
+            path, f"cells names {', '.join(sorted(unknown))}; the layers in the file: {names}"
+        )
+    return Contents(str(path), words, layers, aside)
+
+
+# What `write` writes: to which endings, and what is done without one.
+_WRITERS = {
+    "npz": (".npz",),
+    "keras": (".keras", ".weights.h5", ".h5", ".hdf5"),
+    "torch": (".safetensors", ".pt", ".pth", ".bin"),
+    "onnx": (".onnx",),
+    "tf1": (),
+}
+
+
+def write(
+    path: str | PathLike[str],
+    layers: list[Layer],
+    *,
+    to: str,
+    overwrite: bool = False,
+    forget_bias: float = 1.0,
+    check: Callable[[Path], None] | None = None,
+) -> list[Path]:
+    """Write layers to a file of another kind: all of it, or nothing.
+
+    Layers whose sizes fit one another become a model in sequence; two halves of a bidirectional
+    layer, one behind the other in the list, become one layer.
+
+    Parameters
+    ----------
+    path : path
+        Its ending says the form: ``.keras``, ``.h5`` or ``.weights.h5`` for ``keras``;
+        ``.safetensors``, ``.pt`` or ``.pth`` for ``torch``. For ``tf1`` it is the prefix.
+    layers : list of Layer
+        As `read` gives them; each must have a cell.
+    to : str
+        ``npz`` (this project's own form), ``keras``, ``torch``, ``onnx`` or ``tf1``.
+    overwrite : bool
+        Whether an older file of that name may be replaced.
+    forget_bias : float
+        For ``tf1``: the ``forget_bias`` of the cell that will use the checkpoint.
+    check : function, optional
+        Called with the path of the finished file before it gets its name; if it raises, nothing is
+        written.
+
+    Returns
+    -------
+    list of Path
+        What was written.
+
+    Raises
+    ------
+    LayoutError
+        If a cell cannot be expressed there: why, and what is nearest.
+    FileError
+        If the file is there already, or cannot be written.
+    """
+    path = Path(path)
+    if to not in _WRITERS:
+        raise ValueError(f"to={to!r}; expected one of {', '.join(_WRITERS)}")
+    endings = _WRITERS[to]
+    if endings and not path.name.endswith(endings):
+        raise FileError(path, f"to={to!r} writes files that end in {', '.join(endings)}")
+    if not layers:
+        raise ValueError("there is no layer to write")
+    for layer in layers:
+        if layer.cell is None:
+            raise ValueError(f"{layer.name} has no cell: {layer.note}")
+    names = [layer.name for layer in layers]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"two layers are called {name!r}; layer._replace(name=…) renames one")
+    target = path if to != "tf1" else path.with_name(path.name + ".index")
+    if (target.exists() or target.is_symlink()) and not overwrite:
+        raise FileError(path, "is there already; overwrite=True replaces it")
+    for layer in layers if to != "npz" else ():
+        try:
+            layouts.describe(str(layer.cell), to)
+        except layouts.LayoutError as error:
+            raise layouts.LayoutError(f"{layer.name}: {error}") from None
+    writer = importlib.import_module(f".{to}", __package__).write
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=".lstmbook-", dir=path.parent))
+    except OSError as error:
+        raise FileError(path, f"cannot be written: {error.strerror or error}") from error
+    try:
+        writer(folder / path.name, layers, forget_bias)
+        if check:
+            check(folder / path.name)
+        made = sorted(folder.iterdir(), key=lambda file: (file.suffix == ".index", file.name))
+        for file in made:  # a checkpoint's index last: without it there is no checkpoint
+            os.replace(file, path.parent / file.name)
+    except OSError as error:
+        raise FileError(path, f"cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return [path.parent / file.name for file in made]
+
+
+# The first bytes of a file, and what it then is
+_MAGIC = {
+    b"\x89HDF\r\n\x1a\n": "keras",
+    b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19": "torch",  # before 1.6; torch.load reads no more
+}
+_REFUSED = {
+    b"\x93NUMPY": "is one array without a name (.npy); an .npz, with names, is read",
+    b"\x80": "is a pickle, or begins like one: nothing is unpickled here",
+}
+_NAMES = {".onnx": "onnx", ".safetensors": "safetensors", ".npz": "npz", ".keras": "keras"}
+_NAMES |= {".h5": "keras", ".hdf5": "keras", ".pt": "torch", ".pth": "torch", ".bin": "torch"}
+_TABLE = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"  # at the end of what TensorFlow's Saver writes
+
+
+def kind(path: str | PathLike[str]) -> str:
+    """What a file is, by what is in it: tf1, keras, onnx, torch, safetensors or npz."""
+    path = Path(path)
+    try:
+        if path.is_dir():
+            return "tf1"
+        if re.search(r"\.(index|meta|data-\d{5}-of-\d{5})$", path.name) or (
+            path.with_name(path.name + ".index").exists() and not path.exists()
+        ):
+            return "tf1"
+        if not path.is_file():
+            what = "is no file" if path.exists() else "there is no such file"
+            raise FileError(path, what)
+        with path.open("rb") as file:
+            first = file.read(512)
+            file.seek(max(0, path.stat().st_size - 8))
+            last = file.read(8)
+    except OSError as error:
+        raise FileError(path, f"cannot be opened: {error.strerror or error}") from error
+    if not first:
+        raise FileError(path, "is empty")
+    for magic, found in _MAGIC.items():
+        if first.startswith(magic):
+            return found
+    if first.startswith(b"PK"):
+        return _kind_of_zip(path)
+    for magic, why in _REFUSED.items():
+        if first.startswith(magic):
+            raise FileError(path, why)
+    if first[4:8] == b"TFL3":
+        raise FileError(path, "is a TensorFlow Lite model, which is not read here")
+    if first[8:9] == b"{":
+        return "safetensors"
+    if last == _TABLE:
+        return "tf1"
+    expected = _NAMES.get(path.suffix.lower())
+    if expected == "onnx":
+        return "onnx"
+    names = "TensorFlow checkpoint, Keras, ONNX (.onnx), safetensors, PyTorch, .npz"
+    claim = f"its name says {_READERS[expected][0]}, but " if expected else ""
+    raise FileError(path, f"{claim}it begins with {first[:8]!r}, which is none of: {names}")
+
+
+def _kind_of_zip(path: Path) -> str:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = set(archive.namelist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError) as error:
+        raise FileError(path, f"is a damaged or truncated archive: {first_line(error)}") from error
+    if {"config.json", "model.weights.h5"} & names:
+        return "keras"
+    if any(name == "data.pkl" or name.endswith("/data.pkl") for name in names):
+        return "torch"
+    if names and all(name.endswith(".npy") for name in names):
+        return "npz"
+    raise FileError(
+        path, "is an archive, but not of Keras (config.json), PyTorch (data.pkl) or NumPy (.npy)"
+    )

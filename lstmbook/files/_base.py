@@ -1,0 +1,159 @@
+"""What all readers share: what is found in a file, errors, limits, and the names of layers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import layouts
+from ..activations import Array
+
+MAX_BYTES = 2 * 1024**3  # of arrays read from one file; a file may claim anything
+
+
+class FileError(ValueError):
+    """A file that cannot be read or written; says which file, what the trouble is and the mend."""
+
+    def __init__(self, path: Any, trouble: str) -> None:
+        super().__init__(f"{path}: {trouble}")
+
+
+class Layer(NamedTuple):
+    """One recurrent layer of a file."""
+
+    name: str  # its scope in the file, such as "rnn/basic_lstm_cell"
+    cell: str | None  # its name in CELLS; None if it is ambiguous or no cell of ours: see note
+    params: Any  # Params of the cell, ready to run; None if the cell is
+    layout: str  # the name in LAYOUTS of how the file stores it
+    reverse: bool  # the backward half of a bidirectional layer
+    note: str = ""  # what the file does not say, or why there is no cell and what to do
+    candidates: tuple[str, ...] = ()  # the cells that an ambiguous layer can be
+
+
+class Aside(NamedTuple):
+    """Something in a file that is not a recurrent layer."""
+
+    name: str
+    why: str
+
+
+class Contents(NamedTuple):
+    """What is in a file; see `contents`."""
+
+    path: str
+    format: str  # in words, such as "TensorFlow checkpoint"
+    layers: list[Layer]
+    aside: list[Aside]
+
+
+class Request(NamedTuple):
+    """What the caller of `read` asks for; handed to every reader."""
+
+    path: Path
+    forget_bias: float
+    cells: Mapping[str, str | None]
+    max_bytes: int
+    graph: Any = None  # a _graph.Graph, where there is one
+
+    def fit(self, size: int, what: str) -> None:
+        """Refuse what is larger than the limit, before any memory is taken for it."""
+        if size > self.max_bytes:
+            raise FileError(
+                self.path,
+                f"{what} takes {size:,} bytes; the limit is {self.max_bytes:,}. If the file is to "
+                f"be trusted, max_bytes={size} reads it",
+            )
+
+    def counting(
+        self, sizes: Mapping[str, int], get: Callable[[str], Array]
+    ) -> Callable[[str], Array]:
+        """``get`` for names of known size, which stops when all that it gave is too much."""
+        taken = 0
+
+        def take(name: str) -> Array:
+            nonlocal taken
+            taken += sizes[name]
+            self.fit(taken, f"{name}, with what was read before,")
+            return floats(get(name))
+
+        return take
+
+
+def make(
+    request: Request,
+    name: str,
+    cell: str,
+    layout: str,
+    arrays: Mapping[str, Any],
+    *,
+    reverse: bool = False,
+    note: str = "",
+    **where: Any,
+) -> Layer:
+    """The layer, or one without a cell that says why its arrays do not make it."""
+    arrays = {key: floats(array) for key, array in arrays.items()}
+    wrong = [key for key, array in arrays.items() if not np.isfinite(array).all()]
+    if wrong:
+        why = f"cannot be used: {', '.join(wrong)} has numbers that are NaN or infinite"
+        return refuse(name, layout, why, reverse=reverse)
+    try:
+        params = layouts.load(cell, layout, arrays, forget_bias=request.forget_bias, **where)
+    except layouts.LayoutError as error:
+        return refuse(name, layout, f"cannot be read as {cell}: {error}", reverse=reverse)
+    return Layer(name, cell, params, layout, reverse, note)
+
+
+def refuse(name: str, layout: str, note: str, *, reverse: bool = False) -> Layer:
+    """A recurrent layer that no cell of ours computes."""
+    return Layer(name, None, None, layout, reverse, note)
+
+
+def ambiguous(
+    name: str, layout: str, candidates: Iterable[str], what: str, *, reverse: bool = False
+) -> Layer:
+    """A layer that the file does not tell apart: ``what`` it can be, and how to say which."""
+    candidates = tuple(candidates)
+    note = (
+        f"ambiguous: {what}. Say which: cells={{{name!r}: {candidates[0]!r}}}, "
+        f"or None to leave it aside"
+    )
+    return Layer(name, None, None, layout, reverse, note, candidates)
+
+
+def floats(given: Any) -> Array:
+    """Weights as NumPy computes with them: half precision becomes float32, without loss."""
+    array: Array = np.asarray(given)
+    if array.dtype == np.float16 or array.dtype.name == "bfloat16":
+        return array.astype(np.float32)
+    native: Array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    return native
+
+
+def natural(name: str) -> list[Any]:
+    """Sorts ``cell_10`` behind ``cell_2``."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+
+
+def shapes_in_words(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """``kernel (8, 16), bias (16,)``."""
+    return ", ".join(f"{name} {tuple(shape)}" for name, shape in shapes.items())
+
+
+def need(module: str, extra: str, what: str) -> ImportError:
+    """The error for a library that is not installed."""
+    return ImportError(
+        f"{what} needs {module}, which is not installed here; pip install 'lstmbook[{extra}]' "
+        "brings it"
+    )
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, cut short: some libraries write pages."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+Reader = Callable[[Request], tuple[list[Layer], list[Aside]]]

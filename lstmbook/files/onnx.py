@@ -1,0 +1,344 @@
+"""ONNX models: every RNN, LSTM and GRU node, in subgraphs and functions too."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..activations import Array
+from ._base import Aside, FileError, Layer, Request, floats, make, need, refuse
+from ._names import torch_layers
+from ._stack import Level, exported, is_chain, stack
+
+_INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
+_DEFAULTS = {
+    "RNN": ["tanh"],
+    "LSTM": ["sigmoid", "tanh", "tanh"],
+    "GRU": ["sigmoid", "tanh"],
+}
+_DEPTH = 64  # of graphs within graphs, and of nodes behind nodes
+# Nodes between what is stored and what a recurrent node reads: they compute nothing.
+_MOVES = ("Identity", "Unsqueeze", "Squeeze", "Concat", "Slice", "Transpose", "Reshape", "Cast")
+_WIDTHS = {"FLOAT": 4, "DOUBLE": 8, "FLOAT16": 2, "BFLOAT16": 2, "INT64": 8, "INT32": 4}
+
+
+class Scope(NamedTuple):
+    """What can be seen from inside a graph, by name."""
+
+    tensors: dict[str, Any]  # stored with the graph, or with one around it
+    makers: dict[str, Any]  # the nodes that make values
+    values: dict[str, Any]  # arrays found so far, or why there is none
+
+
+def read(request: Request) -> tuple[list[Layer], list[Aside]]:
+    """All recurrent nodes of an ONNX model; a bidirectional node is two layers."""
+    onnx = _onnx("reading an ONNX model")
+    request.fit(request.path.stat().st_size, "the file")
+    try:
+        model = onnx.load_model(str(request.path), format="protobuf", load_external_data=False)
+    except Exception as error:  # protobuf's own errors differ from release to release
+        raise FileError(request.path, f"is no ONNX model, or a damaged one: {error}") from error
+    if not model.HasField("graph"):
+        raise FileError(request.path, "is no ONNX model: it has no graph")
+    reader = _Reader(request, onnx, {x.domain: x.version for x in model.opset_import})
+    bodies = [("", model.graph), *((f"{f.name}/", f) for f in model.functions)]
+    for path, body in bodies:
+        for name, node, scope in _nodes(body, path, Scope({}, {}, {}), 0):
+            reader.take(name, node, scope)
+    if not reader.layers:
+        reader.by_name(model.graph)
+    return reader.layers, reader.aside
+
+
+def _onnx(what: str) -> Any:
+    try:
+        return importlib.import_module("onnx")
+    except (ImportError, AttributeError) as error:  # AttributeError: beside an older ml_dtypes
+        raise need("onnx", "files", what) from error
+
+
+def _nodes(graph: Any, path: str, outer: Scope, depth: int) -> Iterator[tuple[str, Any, Scope]]:
+    """Every node of a graph and of the graphs within it, with a name and what it can see."""
+    if depth > _DEPTH:
+        return
+    scope = Scope(dict(outer.tensors), dict(outer.makers), {})
+    for tensor in getattr(graph, "initializer", ()):
+        scope.tensors[tensor.name] = tensor
+    for node in graph.node:
+        for output in node.output:
+            scope.makers[output] = node
+    for k, node in enumerate(graph.node):
+        name = path + (node.name or f"{node.op_type}_{k}")
+        yield name, node, scope
+        for attribute in node.attribute:
+            inner = [attribute.g] if attribute.HasField("g") else list(attribute.graphs)
+            for body in inner:
+                yield from _nodes(body, f"{name}/{attribute.name}/", scope, depth + 1)
+
+
+class _Reader:
+    """Collects layers; keeps count of the bytes taken and of the names given."""
+
+    def __init__(self, request: Request, onnx: Any, opsets: dict[str, int]) -> None:
+        self.request, self.onnx, self.opsets = request, onnx, opsets
+        self.layers: list[Layer] = []
+        self.aside: list[Aside] = []
+        self.taken = 0
+        self.names: dict[str, int] = {}
+
+    def take(self, name: str, node: Any, scope: Scope) -> None:
+        """Add the layers of a node, if it is a recurrent one."""
+        standard = node.domain in ("", "ai.onnx")
+        if not standard or node.op_type not in _DEFAULTS:
+            if node.op_type in ("DynamicQuantizeLSTM", "AttnLSTM", "QLinearLSTM"):
+                why = f"{node.domain}.{node.op_type}, which no cell here computes"
+                self.layers.append(refuse(name, "onnx", why))
+            return
+        count = self.names[name] = self.names.get(name, -1) + 1
+        name = f"{name}_{count}" if count else name
+        if name in self.request.cells and self.request.cells[name] is None:
+            self.aside.append(Aside(name, "left aside, as asked for"))
+            return
+        attributes = {a.name: self.onnx.helper.get_attribute_value(a) for a in node.attribute}
+        direction = _text(attributes.get("direction", "forward"))
+        sides = {"forward": [False], "reverse": [True], "bidirectional": [False, True]}
+        if direction not in sides:
+            raise FileError(self.request.path, f"{name} has the direction {direction!r}")
+        inputs = {key: value for key, value in zip(_INPUTS, node.input, strict=False) if value}
+        arrays: dict[str, Array] = {}
+        trouble = ""
+        for key in ("W", "R", "B", "P"):
+            if key in inputs:
+                value = self._weights(inputs[key], scope)
+                if isinstance(value, str):
+                    trouble = trouble or f"{key} {value}"
+                else:
+                    arrays[key] = value
+        for k, reverse in enumerate(sides[direction]):
+            label = name + ("/reverse" if reverse and direction == "bidirectional" else "")
+            why = trouble or _cannot(node.op_type, attributes, k)
+            if why:
+                self.layers.append(refuse(label, "onnx", f"{node.op_type}: {why}", reverse=reverse))
+                continue
+            one = {key: array[k : k + 1] for key, array in arrays.items()}
+            cell = _cell(node.op_type, attributes, arrays)
+            self.layers.append(make(self.request, label, cell, "onnx", one, reverse=reverse))
+
+    def by_name(self, graph: Any) -> None:
+        """A model without recurrent nodes may be one cell step in plain ones: names may tell."""
+        tensors = {tensor.name: tensor for tensor in graph.initializer}
+        shapes = {name: tuple(tensor.dims) for name, tensor in tensors.items()}
+        layers, _ = torch_layers(self.request, shapes, lambda name: self._array(tensors[name]))
+        why = "the model has no recurrent node: told by the names of its arrays"
+        for layer in layers:
+            note = "; ".join(filter(None, [why, layer.note]))
+            self.layers.append(layer._replace(note=note))
+
+    def _array(self, tensor: Any) -> Array:
+        value = self._stored(tensor.name, tensor)
+        return np.zeros(0) if isinstance(value, str) else floats(value)
+
+    def _weights(self, name: str, scope: Scope) -> Array | str:
+        """An array of floats that the file holds, or in words why there is none."""
+        value = self._value(name, scope)
+        if (
+            not isinstance(value, str)
+            and value.dtype.kind != "f"
+            and value.dtype.name != "bfloat16"
+        ):
+            return f"has the element type {value.dtype}; expected floats"
+        return value
+
+    def _value(self, name: str, scope: Scope, depth: int = 0) -> Array | str:
+        """A stored array, or one that is made of stored arrays by moving numbers about."""
+        known: Array | str | None = scope.values.get(name)
+        if known is not None:
+            return known
+        node, tensor = scope.makers.get(name), scope.tensors.get(name)
+        value: Array | str
+        if tensor is not None:
+            value = self._stored(name, tensor)
+        elif node is None:
+            return "is an input of the model, so the file does not hold it"
+        elif node.op_type == "Constant" and any(a.HasField("t") for a in node.attribute):
+            value = self._stored(name, next(a.t for a in node.attribute if a.HasField("t")))
+        elif node.op_type in _MOVES and depth < _DEPTH:
+            value = self._moved(name, node, scope, depth)
+        elif node.op_type.startswith("Dequantize") or node.op_type.startswith("DynamicQuantize"):
+            return f"is quantised ({node.op_type}), which is not read here"
+        else:
+            return f"is computed by the model itself ({node.op_type}), not stored"
+        scope.values[name] = value
+        return value
+
+    def _moved(self, name: str, node: Any, scope: Scope, depth: int) -> Array | str:
+        """What a node that only moves numbers about makes, by ONNX's own reference."""
+        arrays: dict[str, Any] = {}
+        for key in filter(None, node.input):
+            value = self._value(key, scope, depth + 1)
+            if isinstance(value, str):
+                return value
+            arrays[key] = value
+        self._count(name, sum(array.nbytes for array in arrays.values()))
+        reference: Any = importlib.import_module("onnx.reference")
+        made = reference.ReferenceEvaluator(node, opsets=self.opsets).run(None, arrays)
+        array: Array = np.asarray(dict(zip(node.output, made, strict=False))[name])
+        return array
+
+    def _stored(self, name: str, tensor: Any) -> Array | str:
+        kind = self.onnx.TensorProto.DataType.Name(tensor.data_type)
+        if kind not in _WIDTHS:
+            return f"has the element type {kind}"
+        if min(tensor.dims, default=1) < 0:
+            raise FileError(self.request.path, f"{name} has the shape {list(tensor.dims)}")
+        self._count(name, math.prod(tensor.dims) * _WIDTHS[kind])
+        if tensor.data_location == self.onnx.TensorProto.EXTERNAL:
+            return self._external(tensor, kind)
+        array: Array = self.onnx.numpy_helper.to_array(tensor)
+        return array
+
+    def _count(self, name: str, size: int) -> None:
+        self.taken += size
+        self.request.fit(self.taken, f"{name}, with what was read before,")
+
+    def _external(self, tensor: Any, kind: str) -> Array | str:
+        """Raw numbers in a file beside the model's; never in another folder."""
+        where = {entry.key: entry.value for entry in tensor.external_data}
+        folder = self.request.path.resolve().parent
+        path = folder / where.get("location", "")
+        if path.resolve().parent != folder or not path.is_file():
+            raise FileError(
+                self.request.path,
+                f"{tensor.name} is said to be in {where.get('location')!r}, "
+                "which is no file in the model's own folder: not read",
+            )
+        kinds = {"FLOAT": "<f4", "DOUBLE": "<f8", "FLOAT16": "<f2", "INT64": "<i8", "INT32": "<i4"}
+        if kind not in kinds:
+            return f"has the element type {kind} in an external file"
+        count = math.prod(tensor.dims)
+        offset, size = int(where.get("offset", 0)), count * np.dtype(kinds[kind]).itemsize
+        if offset < 0 or offset + size > path.stat().st_size:
+            raise FileError(self.request.path, f"{path.name} is too short for {tensor.name}")
+        with path.open("rb") as file:
+            file.seek(offset)
+            array: Array = np.frombuffer(file.read(size), kinds[kind]).reshape(tuple(tensor.dims))
+        return array
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _cell(operator: str, attributes: Mapping[str, Any], arrays: Mapping[str, Any]) -> str:
+    if operator == "GRU":
+        return "gru_reset_after" if attributes.get("linear_before_reset", 0) else "gru"
+    if operator == "RNN":
+        return "rnn"
+    name = "coupled" if attributes.get("input_forget", 0) else "lstm"
+    if "P" in arrays:
+        return "coupled_peephole" if name == "coupled" else "peephole"
+    return name
+
+
+def _cannot(operator: str, attributes: Mapping[str, Any], direction: int) -> str:
+    """Why no cell here computes a node; empty if one does."""
+    defaults = _DEFAULTS[operator]
+    own = [_text(word).lower() for word in attributes.get("activations", ())]
+    own = own[direction * len(defaults) :][: len(defaults)] or defaults
+    if own != defaults:
+        return f"activations {own}; the cells here have {defaults}"
+    if attributes.get("clip", 0):
+        return f"clip={attributes['clip']:g}, which no cell here does"
+    return ""  # activation_alpha and activation_beta: sigmoid and tanh have no parameters
+
+
+# Writing
+
+_NODES: dict[str, tuple[str, dict[str, int]]] = {
+    "rnn": ("RNN", {}),
+    "lstm": ("LSTM", {}),
+    "peephole": ("LSTM", {}),
+    "coupled": ("LSTM", {"input_forget": 1}),
+    "coupled_peephole": ("LSTM", {"input_forget": 1}),
+    "gru": ("GRU", {"linear_before_reset": 0}),
+    "gru_reset_after": ("GRU", {"linear_before_reset": 1}),
+}
+
+
+def write(path: Path, layers: list[Layer], forget_bias: float) -> None:
+    """A model of recurrent nodes in sequence, or side by side where the sizes make no sequence.
+
+    Inputs: ``X (time, batch, input)``, ``sequence_lens (batch,)`` and the initial states
+    ``initial_h`` and ``initial_c``, ``(directions, batch, hidden)``; outputs: ``Y (time, batch,
+    directions * hidden)``, ``Y_h`` and ``Y_c``. With several nodes, states end in ``_0``, ``_1``.
+    Numbers are float32, since ONNX Runtime's recurrent kernels are.
+    """
+    onnx = _onnx("writing an ONNX model")
+    levels = stack(layers)
+    chain = is_chain(levels)
+    make, kinds = onnx.helper, onnx.TensorProto
+    nodes, stored, inputs, outputs = [], [], [], []
+    inputs.append(make.make_tensor_value_info("sequence_lens", kinds.INT32, ["batch"]))
+    stored.append(onnx.numpy_helper.from_array(np.array([0, 0, -1]), "rows"))
+
+    def told(name: str, shape: list[Any]) -> Any:
+        return make.make_tensor_value_info(name, kinds.FLOAT, shape)
+
+    x = "X"
+    for k, level in enumerate(levels):
+        end = f"_{k}" if len(levels) > 1 else ""
+        side = "" if chain else end
+        if k == 0 or not chain:
+            x = "X" + side
+            inputs.append(told(x, ["time", "batch", level.input_size]))
+        weights = _weights(level)
+        stored += [onnx.numpy_helper.from_array(a, key + end) for key, a in weights.items()]
+        shape = [len(level.layers), "batch", level.hidden_size]
+        inputs += [told(f"initial_{part}{end}", shape) for part in level.states]
+        outputs += [told(f"Y_{part}{end}", shape) for part in level.states]
+        last = k == len(levels) - 1 or not chain
+        y = "Y" + side if last else f"x{end}"
+        nodes += _level_nodes(make, level, x, y, end, weights)
+        x = y
+        if last:
+            outputs.append(told(y, ["time", "batch", level.output_size]))
+    graph = make.make_graph(nodes, "lstmbook", inputs, outputs, stored)
+    model = make.make_model(graph, opset_imports=[make.make_opsetid("", 14)], ir_version=8)
+    onnx.checker.check_model(model)
+    onnx.save_model(model, str(path))
+
+
+def _weights(level: Level) -> dict[str, Array]:
+    halves = [exported(half, "onnx") for half in level.layers]
+    return {
+        key: np.concatenate([half[key] for half in halves]).astype(np.float32) for key in halves[0]
+    }
+
+
+def _level_nodes(
+    make: Any, level: Level, x: str, y: str, end: str, weights: Mapping[str, Array]
+) -> list[Any]:
+    """The recurrent node, and what brings its ``(time, directions, batch, hidden)`` to ``y``."""
+    operator, attributes = _NODES[level.cell]
+    direction = "reverse" if level.layers[0].reverse else "forward"
+    states = [f"initial_{part}{end}" for part in level.states]
+    inputs = [x, f"W{end}", f"R{end}", f"B{end}", "sequence_lens", *states]
+    inputs += [f"P{end}"] * ("P" in weights)
+    return [
+        make.make_node(
+            operator,
+            inputs,
+            [f"all{end}", *(f"Y_{part}{end}" for part in level.states)],
+            name=level.name,
+            hidden_size=level.hidden_size,
+            direction="bidirectional" if level.bidirectional else direction,
+            **attributes,
+        ),
+        make.make_node("Transpose", [f"all{end}"], [f"turned{end}"], perm=[0, 2, 1, 3]),
+        make.make_node("Reshape", [f"turned{end}", "rows"], [y]),
+    ]

@@ -1,0 +1,148 @@
+"""TensorFlow 1 checkpoints, by TensorFlow's own reader and writer."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+from ..activations import Array
+from ._base import Aside, FileError, Layer, Request, first_line, natural, need
+from ._graph import graph_of
+from ._names import sort_out
+from ._stack import exported, is_chain, stack
+
+
+def read(request: Request) -> tuple[list[Layer], list[Aside]]:
+    """All recurrent layers of a checkpoint, and what else is in it."""
+    reader, prefix = _open(request)
+    dtypes = reader.get_variable_to_dtype_map()
+    shapes = {
+        name: tuple(shape)
+        for name, shape in sorted(
+            reader.get_variable_to_shape_map().items(), key=lambda item: natural(item[0])
+        )
+        if dtypes[name].is_floating
+    }
+    data = list(prefix.parent.glob(prefix.name.replace("[", "[[]") + ".data-*"))
+    stored = sum(path.stat().st_size for path in data)
+
+    def get(name: str) -> Array:
+        size = math.prod(shapes[name]) * dtypes[name].size
+        if data and size > stored:
+            raise FileError(
+                request.path,
+                f"is damaged: {name} {shapes[name]} takes {size:,} bytes, "
+                f"and the data files have {stored:,}",
+            )
+        array: Array = reader.get_tensor(name)
+        return array
+
+    sizes = {name: math.prod(shape) * dtypes[name].size for name, shape in shapes.items()}
+    request = request._replace(graph=graph_of(prefix, request.max_bytes))
+    return sort_out(request, shapes, request.counting(sizes, get))
+
+
+def _open(request: Request) -> tuple[Any, Path]:
+    prefix = _prefix(request.path)
+    tf = _tensorflow("reading a TensorFlow checkpoint")
+    try:
+        return tf.train.load_checkpoint(str(prefix)), prefix
+    except Exception as error:  # TensorFlow raises what it likes
+        raise FileError(
+            request.path, f"is no TensorFlow checkpoint, or a damaged one: {first_line(error)}"
+        ) from error
+
+
+def _tensorflow(what: str) -> Any:
+    try:
+        return importlib.import_module("tensorflow")
+    except ImportError as error:
+        raise need("TensorFlow", "tf", what) from error
+
+
+def _prefix(path: Path) -> Path:
+    """What TensorFlow calls a checkpoint: the path without ``.index``, ``.data-…``, ``.meta``."""
+    if path.is_dir():
+        return _newest(path)
+    name = re.sub(r"\.(index|meta|data-\d{5}-of-\d{5})$", "", path.name)
+    prefix = path.with_name(name)
+    if name != path.name or not path.exists():
+        if not path.with_name(name + ".index").exists() and not prefix.exists():
+            raise FileError(path, f"a checkpoint needs {name}.index, which is not there")
+        if prefix.exists() and not path.with_name(name + ".index").exists():
+            return prefix  # the older format, one file
+        if not list(path.parent.glob(name.replace("[", "[[]") + ".data-*")):
+            raise FileError(
+                path, f"the index is there, but no {name}.data-00000-of-00001, which has the arrays"
+            )
+    return prefix
+
+
+def _newest(folder: Path) -> Path:
+    """The checkpoint that a folder's ``checkpoint`` file names, a SavedModel's, or the only one."""
+    if (folder / "variables" / "variables.index").exists():
+        return folder / "variables" / "variables"
+    found = sorted(path.with_suffix("") for path in folder.glob("*.index"))
+    listed = folder / "checkpoint"
+    if listed.is_file():
+        text = listed.read_bytes()[:65536].decode("utf-8", "replace")
+        match = re.search(r'^model_checkpoint_path: "([^"]*)"', text, re.MULTILINE)
+        if match:  # often an absolute path of the machine that trained: its last part counts
+            named = folder / re.split(r"[/\\]", match[1])[-1]
+            if named in found or named.is_file():
+                return named
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(path.name for path in found[:8])
+        raise FileError(folder, f"has several checkpoints: {names}; name one of them")
+    raise FileError(folder, "is a folder without a checkpoint in it (no .index file)")
+
+
+def write(path: Path, layers: list[Layer], forget_bias: float) -> None:
+    """A checkpoint by TensorFlow's own writer, under the names that its cells look for."""
+    tensors: dict[str, Array] = {}
+    for scope, layer in zip(_scopes(layers), layers, strict=True):
+        arrays = exported(layer, "tf1", forget_bias=forget_bias)
+        tensors |= {f"{scope}/{name}": array for name, array in arrays.items()}
+    tf = _tensorflow("writing a TensorFlow checkpoint")
+    tf.raw_ops.SaveV2(
+        prefix=str(path),
+        tensor_names=list(tensors),
+        shape_and_slices=[""] * len(tensors),
+        tensors=[tf.constant(array) for array in tensors.values()],
+    )
+
+
+# The scope that TensorFlow gives a cell by default.
+_DEFAULT = {
+    "rnn": "basic_rnn_cell",
+    "lstm": "basic_lstm_cell",
+    "peephole": "lstm_cell",
+    "gru": "gru_cell",
+    "coupled": "coupled_input_forget_gate_lstm_cell",
+    "coupled_peephole": "coupled_input_forget_gate_lstm_cell",
+}
+
+
+def _scopes(layers: list[Layer]) -> list[str]:
+    """A checkpoint's own scopes where the layers come from one; else TensorFlow's defaults."""
+    if all(layer.layout.startswith("tf1") for layer in layers):
+        return [layer.name for layer in layers]
+    levels = stack(layers)
+    many, scopes = len(levels) > 1, []
+    for k, level in enumerate(levels):
+        cell = _DEFAULT.get(level.cell, level.cell)
+        if level.bidirectional:
+            above = f"stack_bidirectional_rnn/cell_{k}/" * many + "bidirectional_rnn"
+            scopes += [f"{above}/{side}/{cell}" for side in ("fw", "bw")]
+        elif level.layers[0].reverse:  # TensorFlow has no backward half alone
+            scopes.append(f"{level.name}/bw/{cell}")
+        elif many and is_chain(levels) and not any(other.bidirectional for other in levels):
+            scopes.append(f"rnn/multi_rnn_cell/cell_{k}/{cell}")
+        else:
+            scopes.append(f"{level.name}/{cell}" if many else f"rnn/{cell}")
+    return scopes

@@ -1,0 +1,162 @@
+"""PyTorch state dicts: ``.safetensors`` by its own library, ``.pt`` by PyTorch, never unpickled."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..activations import Array
+from ._base import Aside, FileError, Layer, Request, first_line, natural, need
+from ._names import sort_out
+from ._stack import exported, is_chain, stack
+
+_BYTES = {"F16": 2, "BF16": 2, "F32": 4, "F64": 8}
+
+
+def read_safetensors(request: Request) -> tuple[list[Layer], list[Aside]]:
+    """All recurrent layers of a ``.safetensors`` file, and what else is in it."""
+    header = _header(request)
+    shapes, sizes = {}, {}
+    for name, entry in sorted(header.items(), key=lambda item: natural(item[0])):
+        if name != "__metadata__" and entry["dtype"] in _BYTES:
+            shapes[name] = tuple(entry["shape"])
+            sizes[name] = math.prod(shapes[name]) * _BYTES[entry["dtype"]]
+    try:
+        safetensors: Any = importlib.import_module("safetensors")
+    except ImportError as error:
+        raise need("safetensors", "files", "reading a .safetensors file") from error
+
+    def get(name: str) -> Array:
+        if header[name]["dtype"] == "BF16":  # which NumPy has not: the upper half of a float32
+            start, end = header[name]["data_offsets"]
+            with request.path.open("rb") as raw:
+                raw.seek(8 + length + start)
+                half = np.frombuffer(raw.read(end - start), "<u2").astype("<u4") << 16
+            return half.view("<f4").reshape(shapes[name])
+        array: Array = file.get_tensor(name)
+        return array
+
+    with request.path.open("rb") as raw:
+        length = int.from_bytes(raw.read(8), "little")
+    with safetensors.safe_open(str(request.path), framework="np") as file:
+        return sort_out(request, shapes, request.counting(sizes, get))
+
+
+def _header(request: Request) -> dict[str, Any]:
+    with request.path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        size = request.path.stat().st_size
+        if length > size - 8:
+            raise FileError(
+                request.path,
+                f"is no .safetensors file, or a truncated one: its header is said to have "
+                f"{length:,} bytes, and the file has {size:,}",
+            )
+        request.fit(20 * length, "the header, once it is parsed,")
+        header = json.loads(file.read(length))
+    if not isinstance(header, dict):
+        raise FileError(request.path, "is no .safetensors file: its header is no table")
+    return header
+
+
+def read_state_dict(request: Request) -> tuple[list[Layer], list[Aside]]:
+    """All recurrent layers of a PyTorch file, and what else is in it.
+
+    ``torch.load(weights_only=True)`` makes tensors and plain containers alone.
+    """
+    size = request.path.stat().st_size
+    if zipfile.is_zipfile(request.path):
+        with zipfile.ZipFile(request.path) as archive:
+            entries = archive.infolist()
+            size = max(size, sum(entry.file_size for entry in entries))
+            if any(entry.filename.endswith("/constants.pkl") for entry in entries):
+                raise FileError(
+                    request.path,
+                    "is a TorchScript archive, which is a program; save its numbers: "
+                    "torch.save(torch.jit.load(path).state_dict(), 'weights.pt')",
+                )
+    request.fit(size, "the file")
+    try:
+        torch: Any = importlib.import_module("torch")
+    except ImportError as error:
+        raise need("PyTorch", "torch", "reading a .pt file") from error
+    try:
+        loaded = torch.load(str(request.path), map_location="cpu", weights_only=True)
+    except Exception as error:  # PyTorch raises what it likes
+        text = first_line(error)
+        if "weights only" in str(error).lower() or "Unsupported" in text:
+            raise FileError(
+                request.path,
+                "holds more than tensors (a whole model, perhaps), and nothing is unpickled here. "
+                "Where the file is trusted: torch.save(model.state_dict(), 'weights.pt')",
+            ) from error
+        raise FileError(request.path, f"is no PyTorch file, or a damaged one: {text}") from error
+    tensors = dict(_tensors(torch, loaded))
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    sizes = {name: math.prod(shape) * 8 for name, shape in shapes.items()}
+
+    def get(name: str) -> Array:
+        tensor = tensors[name].detach()
+        if tensor.dtype in (torch.bfloat16, torch.float16):
+            tensor = tensor.float()
+        array: Array = tensor.contiguous().numpy()
+        return array
+
+    return sort_out(request, shapes, request.counting(sizes, get))
+
+
+def _tensors(torch: Any, value: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
+    """Tensors of floats by name; a dict within a dict (``state_dict``) adds its name in front."""
+    if isinstance(value, Mapping) and depth < 8:
+        for key, part in value.items():
+            yield from _tensors(torch, part, f"{path}.{key}" if path else str(key), depth + 1)
+    elif (
+        isinstance(value, torch.Tensor)
+        and value.is_floating_point()
+        and value.layout == torch.strided
+        and not value.is_meta
+    ):
+        yield path, value
+
+
+def write(path: Path, layers: list[Layer], forget_bias: float) -> None:
+    """A state dict: ``.safetensors``, or PyTorch's own ``.pt`` and ``.pth``.
+
+    Layers that make up one ``nn.RNN``, ``nn.LSTM`` or ``nn.GRU`` have its names as they are, such
+    as ``weight_ih_l0``; else each has its name in front, such as ``encoder.weight_ih_l0``.
+    """
+    levels = stack(layers)
+    for level in levels:
+        if level.layers[0].reverse:
+            raise FileError(
+                path,
+                f"PyTorch has no module for a backward layer alone, as {level.name} is; with "
+                "layer._replace(reverse=False) it is written, and the sequences are yours to turn",
+            )
+    kinds = {(level.cell, level.hidden_size, level.bidirectional) for level in levels}
+    one = is_chain(levels) and len(kinds) == 1
+    arrays: dict[str, Array] = {}
+    for k, level in enumerate(levels):
+        prefix, number = ("", k) if one else (f"{level.name}.", 0)
+        for half in level.layers:
+            own = exported(half, "torch", layer=number, reverse=half.reverse)
+            arrays |= {prefix + name: np.ascontiguousarray(array) for name, array in own.items()}
+    if path.suffix == ".safetensors":
+        try:
+            safetensors: Any = importlib.import_module("safetensors.numpy")
+        except ImportError as error:
+            raise need("safetensors", "files", "writing a .safetensors file") from error
+        safetensors.save_file(arrays, str(path))
+        return
+    try:
+        torch: Any = importlib.import_module("torch")
+    except ImportError as error:
+        raise need("PyTorch", "torch", "writing a .pt file (not .safetensors)") from error
+    torch.save({name: torch.from_numpy(array) for name, array in arrays.items()}, str(path))

@@ -1,0 +1,565 @@
+"""`detect` finds the convention of disguised weights, and claims nothing that is not so.
+
+A disguise is made here from the gates alone: blocks in any order, orientation and grouping, under
+names without meaning. What the disguised cell computes comes from `lstmbook.slips.assemble`, which
+shares nothing with the search.
+"""
+
+import json
+import os
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import oracle
+import pytest
+from cases import case, params_of
+
+from lstmbook import CELLS, layouts, run
+from lstmbook.detect import detect, detect_file
+from lstmbook.slips import SLIPS, assemble
+
+SEEDS = 1000 if os.environ.get("LSTMBOOK_DETECT_ALL", "0") not in ("", "0") else 150
+
+SQUASH = {
+    "sigmoid": None,
+    "hard sigmoid clip(0.2 z + 0.5)": lambda z: np.clip(0.2 * z + 0.5, 0, 1),
+    "hard sigmoid clip(z / 6 + 0.5)": lambda z: np.clip(z / 6 + 0.5, 0, 1),
+}
+ACTIVATION = {"tanh": np.tanh, "relu": lambda z: np.maximum(z, 0)}
+
+
+@dataclass
+class Disguise:
+    """Arrays, a pair, and the truth behind them."""
+
+    cell: str
+    kept: str
+    step: object
+    params: object
+    arrays: dict
+    xs: np.ndarray
+    hs: np.ndarray
+    options: dict
+    axes: str | None
+    order: str | None
+    told: str
+
+    def same_function(self, match):
+        """Whether a match is the true function, axes and state order included."""
+        if match.axes not in (self.axes, None) or match.state_order not in (self.order, None):
+            return False
+        rng = np.random.default_rng(7)
+        W = np.asarray(self.params.W_x, float)
+        xs = rng.normal(size=(4, 3, W.shape[1])) * np.array([0.5, 1, 2, 4])[:, None, None]
+        parts = [rng.normal(size=(4, W.shape[2])) for _ in CELLS[self.cell].State._fields]
+        params = type(self.params)(*(np.asarray(a, float) for a in self.params))
+        state, theirs = CELLS[self.cell].State(*parts), []
+        for x in xs.swapaxes(0, 1):
+            h, state = self.step(params, x, state)
+            theirs.append(h)
+        ours, _ = match.run(xs, tuple(parts))
+        theirs = np.stack(theirs, 1)
+        return ours.shape == theirs.shape and np.allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def variant(cell, rng):
+    """The pieces of `assemble` for a random variant of a cell, which gate is kept, and words."""
+    letters, pieces, words = CELLS[cell].GATES, {}, []
+    squash = rng.choice(list(SQUASH), p=[0.6, 0.2, 0.2])
+    activation, output = rng.choice(list(ACTIVATION), p=[0.8, 0.2]), None
+    output = activation if rng.random() < 0.9 else rng.choice(list(ACTIVATION))
+    if SQUASH[squash] is not None and letters != "n":
+        pieces |= {f"squash_{k}": SQUASH[squash] for k in letters if k not in "gn"}
+        words.append(squash)
+    pieces[f"squash_{'g' if 'g' in letters else 'n'}"] = ACTIVATION[activation]
+    words.append(activation)
+    if "g" in letters:
+        pieces["output"] = lambda o, new, c: o * ACTIVATION[output](new)
+        words.append(output)
+    if hasattr(CELLS[cell], "PEEPHOLES") and rng.random() < 0.25:
+        pieces["sees_o"] = lambda c, new, h: c
+        words.append("o sees old")
+    if "z" in letters and rng.random() < 0.4:
+        pieces["blend"] = lambda z, h, n, r: (1 - z) * h + z * n
+        words.append("flipped")
+    kept = ""
+    if "coupled" in cell:
+        kept = rng.choice(["f", "i"])
+        if kept == "i":
+            pieces["update"] = lambda i, f, g, c: i * c + f * g
+            words.append("keeps i")
+    return assemble(cell, pieces)[1], kept, words
+
+
+def stored(cell, params, kept, rng, forget_bias):
+    """The arrays of a disguise, under names without meaning, and words."""
+    gates, hidden = CELLS[cell].GATES, params.b.shape[-1]
+    dtype = params.b.dtype
+    blocks = {
+        g: (params.W_x[k], params.W_h[k], params.b[k] - dtype.type(forget_bias * (g == "f")))
+        for k, g in enumerate(gates)
+    }
+    order = [str(g) for g in rng.permutation(list(gates))]
+    if kept and rng.random() < 0.3:  # a block that is not used
+        order.insert(int(rng.integers(4)), ".")
+        blocks["."] = tuple(rng.normal(size=a.shape).astype(dtype) for a in blocks["f"])
+    two = rng.random() < 0.4 or cell == "gru_reset_after"
+    seconds = {g: rng.normal(size=hidden).astype(dtype) * 0.5 for g in order}
+    if cell == "gru_reset_after":
+        seconds["n"] = params.b_hn
+    firsts = {
+        g: blocks[g][2] - (seconds[g] if two and (cell, g) != ("gru_reset_after", "n") else 0)
+        for g in order
+    }
+    no_bias = not any(a.any() for a in (*firsts.values(), *seconds.values())) or (
+        not params.b.any() and not two and rng.random() < 0.5
+    )
+    way = rng.choice(["one", "split", "each", "gates first"], p=[0.55, 0.15, 0.15, 0.15])
+    if len(order) == 1:
+        way = "one"
+    cuts = {"one": [], "gates first": [], "each": range(1, len(order))}.get(
+        way, [int(rng.integers(1, len(order)))] if len(order) > 1 else []
+    )
+    groups = [list(g) for g in np.split(np.array(order), list(cuts))]
+    turned = {part: rng.random() < 0.5 for part in ("x", "h")}
+
+    def kernel(rows, transposed):
+        if way == "gates first":
+            a = np.stack(rows)
+            return a.swapaxes(1, 2) if transposed else a
+        a = np.concatenate(rows, axis=1)
+        return a.T if transposed else a
+
+    arrays, stacking = [], rng.choice(["separate", "xh", "hx"])
+    for group in groups:
+        if stacking == "separate":
+            arrays.append(kernel([blocks[g][0] for g in group], turned["x"]))
+        else:
+            both = [np.concatenate(blocks[g][:2][:: 1 if stacking == "xh" else -1]) for g in group]
+            arrays.append(kernel(both, turned["x"]))
+    if stacking == "separate":
+        arrays += [kernel([blocks[g][1] for g in group], turned["h"]) for group in groups]
+    vectors = []
+    if not no_bias:
+        rows = [np.concatenate([firsts[g] for g in group]) for group in groups]
+        more = [np.concatenate([seconds[g] for g in group]) for group in groups]
+        form = rng.choice(["arrays", "rows", "end to end"])
+        if not two:
+            vectors = rows
+        elif form == "arrays" or len(groups) > 1:
+            vectors = rows + more
+        elif form == "rows":
+            vectors = [np.stack([rows[0], more[0]])]
+        else:
+            vectors = [np.concatenate([rows[0], more[0]])]
+    holes = getattr(CELLS[cell], "PEEPHOLES", "")
+    if holes:
+        at = rng.permutation(len(holes))
+        p = [params.p[k] for k in at]
+        vectors += p if rng.random() < 0.5 else [np.concatenate(p)]
+        order += ["/", *(holes[k] for k in at)]
+    arrays += vectors
+    keys = np.arange(len(arrays))
+    if way != "each" or (not two and rng.random() < 0.1):
+        rng.shuffle(keys)
+    words = f"{way} {stacking} {''.join(order)} turned {turned} two {two} none {no_bias}"
+    return {f"a{n}": np.ascontiguousarray(arrays[k]) for n, k in enumerate(keys)}, words
+
+
+def disguise(seed):
+    """A random convention of a random cell, and a pair that it computes and that is not zero."""
+    rng = np.random.default_rng([seed, 4])
+    made = _disguise(rng)
+    while not made.hs.any():  # relu, and nothing above zero
+        made = _disguise(rng)
+    return made
+
+
+def _disguise(rng):
+    cell = str(rng.choice(list(CELLS)))
+    step, kept, words = variant(cell, rng)
+    inputs, hidden = int(rng.integers(1, 8)), int(rng.integers(2, 8))
+    inputs = hidden if rng.random() < 0.2 else inputs
+    batch, steps = int(rng.integers(1, 5)), int(rng.choice([1, 2, 3, 4, 5, 8]))
+    dtype = rng.choice([np.float32, np.float64])
+    params = params_of(CELLS[cell], rng, inputs, hidden, dtype)
+    if rng.random() < 0.15:
+        params = params._replace(b=np.zeros_like(params.b))
+    forget_bias = float(rng.integers(2)) if "f" in CELLS[cell].GATES and kept != "i" else 0.0
+    arrays, how = stored(cell, params, kept, rng, forget_bias)
+
+    xs = rng.normal(size=(batch, steps, inputs)).astype(dtype)
+    names = CELLS[cell].State._fields
+    given = rng.random() < 0.5
+    parts = [(given * rng.normal(size=(batch, hidden))).astype(dtype) for _ in names]
+    lengths = rng.integers(1, steps + 1, batch) if rng.random() < 0.25 else None
+    hs, end = truth(step, params, xs, CELLS[cell].State(*parts), lengths)
+    options, order = {"lengths": lengths}, None
+    turn = len(names) == 2 and rng.random() < 0.5
+    by_name = rng.random() < 0.4
+    for key, state, there in (("state", parts, given), ("final", end, rng.random() < 0.3)):
+        if there and by_name:
+            options[key] = dict(zip(names, state, strict=True))
+        elif there:
+            options[key] = tuple(state[::-1] if turn else state)
+            order = ("c, h" if turn else "h, c") if len(names) == 2 else None
+    axes = "batch first"
+    if rng.random() < 0.2 and steps > 1:  # the last outputs alone
+        limits = np.full(batch, steps) if lengths is None else lengths
+        hs = hs[np.arange(batch), limits - 1]
+    if rng.random() < 0.4:
+        axes, xs = "time first", xs.swapaxes(0, 1)
+        hs = hs.swapaxes(0, 1) if hs.ndim == 3 else hs
+    elif batch == 1 and lengths is None and rng.random() < 0.5:
+        axes, xs, hs = "one sequence, a row is a time step", xs[0], hs[0]
+    if batch == steps == 1:
+        axes = None
+    told = f"{cell} {words} {how} x {xs.shape} y {hs.shape} {dtype.__name__} fb {forget_bias} "
+    told += f"{ {k: type(v).__name__ for k, v in options.items()} }"
+    return Disguise(cell, kept, step, params, arrays, xs, hs, options, axes, order, told)
+
+
+def truth(step, params, xs, state, lengths):
+    """All outputs (zero past a length) and the final state."""
+    hs = []
+    for t, x in enumerate(xs.swapaxes(0, 1)):
+        h, new = step(params, x, state)
+        on = True if lengths is None else (t < lengths)[:, None]
+        state = type(state)(*(np.where(on, n, o) for n, o in zip(new, state, strict=True)))
+        hs.append(np.where(on, h, 0).astype(h.dtype))
+    return np.stack(hs, 1), state
+
+
+def outcome(seed):
+    """``right``, ``right of several``, ``missed`` or ``false``, and what was found."""
+    made = disguise(seed)
+    found = detect(made.arrays, made.xs, made.hs, **made.options)
+    right = any(made.same_function(match) for match in found.matches)
+    if right:
+        return ("right" if found else "right of several"), made, found
+    return ("false" if found else "missed"), made, found
+
+
+@pytest.mark.parametrize("part", range(10))
+def test_disguised_conventions_are_found(part):
+    """At least 99 in 100 are found, alone or among others that fit; and no other is claimed."""
+    count, wrong = Counter(), []
+    for seed in range(part * SEEDS // 10, (part + 1) * SEEDS // 10):
+        kind, made, found = outcome(seed)
+        count[kind] += 1
+        if kind in ("missed", "false"):
+            wrong.append((seed, kind, made.told, str(found)))
+    assert not [w for w in wrong if w[1] == "false"], wrong
+    assert len(wrong) <= 0.01 * count.total(), wrong
+
+
+def disguised(arrays):
+    return {f"a{k}": array for k, array in enumerate(arrays.values())}
+
+
+def outputs_of(step, params, xs, state):
+    hs = []
+    for x in xs.swapaxes(0, 1):
+        h, state = step(params, x, state)
+        hs.append(h)
+    return np.stack(hs, 1)
+
+
+# Every layout
+
+
+LAYOUTS = [(name, cell) for name, row in layouts.LAYOUTS.items() for cell in row.cells]
+
+
+@pytest.mark.parametrize(("layout", "cell"), LAYOUTS)
+def test_every_layout_is_named(layout, cell):
+    _, params, xs, state = case(cell, dtype=np.float32)
+    if (layout, cell) == ("flax_nnx", "gru_reset_after"):  # which has no bias there
+        params = params._replace(b_hn=np.zeros_like(params.b_hn))
+    arrays = layouts.export(cell, layout, params)
+    hs, end = run(cell, params, xs, state)
+    found = detect(disguised(arrays), xs, hs, state=state, final=end)
+    assert found.match, found
+    # Gates tied as in a coupled cell are those of the uncoupled one too.
+    tied = "coupled" in cell and found.match.cell in ("lstm", "peephole")
+    assert tied or (found.match.cell == cell and layout in found.match.layouts), found
+    assert found.match.axes == "batch first"
+    again, _ = run(found.match.cell, found.match.params, xs.astype(float), state)
+    np.testing.assert_allclose(again, hs, rtol=0, atol=1e-6)
+
+
+def test_the_fields_and_the_sentence():
+    _, params, xs, state = case("peephole")
+    arrays = layouts.export("peephole", "tf1", params)
+    xs, hs = xs.swapaxes(0, 1), run("peephole", params, xs, state)[0].swapaxes(0, 1)
+    found = detect(disguised(arrays), xs, hs, state=(state.c, state.h))
+    told = found.match.to_dict()
+    assert told["gate_order"] == "i g f o"
+    assert (told["kernels"], told["orientation"], told["biases"]) == ("[x, h]", "columns", 1)
+    assert (told["forget_bias"], told["output_gate_sees"]) == (1.0, "new")
+    assert (told["axes"], told["state_order"]) == ("time first", "c, h")
+    assert told["arrays"]["a0"] == "the kernel (rows x then h, columns i g f o)"
+    assert told["arrays"]["a2"] == "the peephole (f)"
+    assert "tf1" in told["layouts"]
+    words = " ".join(str(found).split())
+    assert words.startswith("One match (max |Δ| ")
+    assert "a forget bias of 1 is added at run time" in words
+    assert json.loads(json.dumps(found.to_dict()))["text"] == str(found)
+    for ours, theirs in zip(found.match.params, params, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_what_the_scalar_oracle_computes(cell):
+    _, params, xs, state = case(cell)
+    lengths = [6, 0, 2, 5]
+    hs, h, c = oracle.run(cell, params, xs, state.h, getattr(state, "c", None), lengths)
+    found = detect(
+        params, xs, hs, state=state, final=(h,) if c is None else (h, c), lengths=lengths
+    )
+    assert found.match, found
+    assert found.match.cell == cell
+    assert found.match.state_order == (None if c is None else "h, c")
+    for ours, theirs in zip(found.match.params, params, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+# Wrong cells that stood in public code
+
+
+@pytest.mark.parametrize(
+    "slip", [s for s in SLIPS if s.seen_in], ids=lambda slip: f"{slip.cell}-{slip.name}"
+)
+def test_public_wrong_cells(slip):
+    _, params, xs, state = case(slip.cell)
+    arrays = layouts.export(slip.cell, "tf1" if "coupled" in slip.cell else "onnx", params)
+    hs = outputs_of(slip.step, params, xs, state)
+    match = detect(disguised(arrays), xs, hs, state=state).match
+    assert match, slip
+    ours, _ = match.run(xs, tuple(state))
+    np.testing.assert_allclose(ours, hs, rtol=0, atol=1e-11)
+    if match.slip:
+        assert match.slip.startswith(f"{slip.name} (seen in {slip.seen_in})")
+
+
+@pytest.mark.parametrize(
+    ("cell", "layout", "read_as", "order"),
+    [
+        ("lstm", "onnx", "ifgo", "i f g o"),  # CrispASR#106: ONNX's order read as PyTorch's
+        ("lstm", "keras", "figo", "f i g o"),  # xlstm#98: i and f swapped
+        ("gru_reset_after", "torch", "zrn", "z r n"),  # keras#15915: PyTorch's GRU read by Keras
+    ],
+)
+def test_orders_read_wrongly(cell, layout, read_as, order):
+    _, params, xs, state = case(cell)
+    arrays = layouts.export(cell, layout, params)
+    stored = next(s for s in layouts.LAYOUTS[layout].cells[cell] if "W_x" in s.holds).gates
+    gates = CELLS[cell].GATES  # gate k is given the block at its place in the order it is read in
+    rows = [gates.index(stored[read_as.index(k)]) for k in gates]
+    wrong = params._replace(W_x=params.W_x[rows], W_h=params.W_h[rows], b=params.b[rows])
+    if cell == "gru_reset_after":
+        assert rows[2] == 2
+    hs, _ = run(cell, wrong, xs, state)
+    match = detect(disguised(arrays), xs, hs, state=state).match
+    assert match.gate_order == order
+    assert match.slip is None
+    assert layout not in match.layouts
+
+
+# Several, none
+
+
+def test_one_step_from_zero_fits_several_and_the_probe_tells_them_apart():
+    _, params, xs, _ = case("lstm")
+    xs = xs[:, :1]
+    arrays = disguised(layouts.export("lstm", "tf1", params))
+    hs, _ = run("lstm", params, xs)
+    found = detect(arrays, xs, hs)
+    assert not found
+    assert found.match is None
+    assert "forget_bias" in found.differ
+    assert {m.forget_bias for m in found.matches if m.cell == "lstm"} == {0.0, 1.0}
+    assert "One step from a zero state uses neither W_h nor the forget gate." in " ".join(
+        str(found).split()
+    )
+    probe = found.probe
+    assert probe.distance > 1e-3
+    state = (np.zeros((len(probe.xs), 5)),) * 2 if probe.state is None else probe.state
+    hs, _ = run("lstm", params, probe.xs, state)
+    found = detect(arrays, probe.xs, hs, state={"h": state[0], "c": state[1]})
+    assert found.match.forget_bias == 1.0
+    assert found.match.kernels == "[x, h]"
+
+
+def test_the_probe_for_axes():
+    """Zero recurrent kernels of an rnn: time and batch compute the same, so both readings fit."""
+    _, params, xs, _ = case("rnn")
+    params = params._replace(W_h=np.zeros_like(params.W_h))
+    hs, _ = run("rnn", params, xs)
+    found = detect(params, xs, hs)
+    assert {match.axes for match in found.matches} == {"batch first", "time first"}
+    assert "axes" in found.differ
+
+
+def test_same_functions_are_one_answer_with_a_note():
+    _, params, xs, state = case("peephole")
+    params = params._replace(p=np.zeros_like(params.p))
+    hs, _ = run("peephole", params, xs, state)
+    found = detect(disguised(layouts.export("peephole", "onnx", params)), xs, hs, state=state)
+    assert found.match
+    told = " ".join(found.match.same)
+    assert "would be the same function" in told
+    assert "a3: all zero" in told
+    assert "output gate sees old" in told
+
+
+def test_none_and_the_nearest():
+    _, params, xs, state = case("lstm")
+    arrays = disguised(layouts.export("lstm", "keras", params))
+    hs, _ = run("lstm", params, xs, state)
+    found = detect(arrays, xs, hs + 1e-5, state=state)
+    assert not found.matches
+    assert found.nearest.cell == "lstm"
+    assert found.nearest.gate_order == "i f g o"
+    assert 9e-6 < found.nearest.distance < 2e-5
+    assert "The nearest is off by" in str(found)
+    assert "tolerance=1e-04 takes it" in " ".join(str(found).split())
+    assert detect(arrays, xs, hs + 1e-5, state=state, tolerance=1e-4).match.layouts[0] == "keras"
+
+
+def test_a_function_of_no_cell_here_is_not_claimed():
+    _, params, xs, state = case("lstm")
+    _, step = assemble("lstm", {"squash_g": lambda z: np.tanh(z / 2)})
+    hs = outputs_of(step, params, xs, state)
+    found = detect(params, xs, hs, state=state)
+    assert not found.matches
+    assert found.nearest.distance > 1e-3
+
+
+def test_shapes_of_no_cell():
+    found = detect(
+        {"w": np.zeros((3, 20)), "d": np.zeros((5, 7))}, np.ones((2, 4, 3)), np.ones((2, 4, 5))
+    )
+    assert not found
+    assert found.nearest is None
+    assert "the last axes of xs and hs" in " ".join(str(found).split())
+
+
+# What the outputs were computed in
+
+
+def test_float32_outputs_in_float64_files():
+    _, params, xs, state = case("gru", dtype=np.float32)
+    hs, _ = run("gru", params, xs, state)
+    wide = {k: v.astype(float) for k, v in layouts.export("gru", "keras", params).items()}
+    found = detect(wide, xs.astype(float), hs.astype(float), state=state)
+    assert found.precision == "float32"
+    assert found.match
+
+
+def test_a_larger_difference_than_rounding_is_seen():
+    _, params, xs, state = case("gru")
+    hs, _ = run("gru", params, xs, state)
+    assert not detect(params, xs, hs + 1e-10, state=state).matches
+    assert detect(params, xs, hs + 1e-14, state=state).match
+
+
+# Files
+
+
+def test_files(tmp_path):
+    _, params, xs, state = case("lstm", dtype=np.float32)
+    arrays = disguised(layouts.export("lstm", "tf1", params))
+    hs, end = run("lstm", params, xs, state, lengths=[6, 0, 2, 5])
+    pair = {"x": xs, "y": hs, "h0": state.h, "c0": state.c, "hn": end.h, "cn": end.c}
+    pair["lengths"] = np.array([6, 0, 2, 5])
+    np.savez(tmp_path / "all.npz", **arrays, **pair)
+    np.savez(tmp_path / "arrays.npz", **arrays)
+    np.savez(tmp_path / "pair.npz", **pair)
+    for paths in (["all.npz"], ["arrays.npz", "pair.npz"]):
+        found = detect_file(*(tmp_path / path for path in paths))
+        assert found.match.gate_order == "i g f o"
+    assert not detect_file(tmp_path / "all.npz", cells=["gru"]).matches
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        detect_file(tmp_path / "none.npz")
+    np.savez(tmp_path / "a.npz", a0=np.ones((2, 3)))
+    with pytest.raises(ValueError, match=r"a\.npz has no array 'x'; the input is x"):
+        detect_file(tmp_path / "a.npz")
+    np.savez(tmp_path / "p.npz", x=np.ones((2, 3, 1)), y=np.ones((2, 3, 1)))
+    with pytest.raises(ValueError, match="no array beside those of the pair"):
+        detect_file(tmp_path / "p.npz")
+    (tmp_path / "b.npz").write_bytes(b"\x89PNG not a zip file")
+    with pytest.raises(ValueError, match=r"b\.npz cannot be read as an .npz file"):
+        detect_file(tmp_path / "b.npz")
+    whole = (tmp_path / "p.npz").read_bytes()
+    (tmp_path / "c.npz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"c\.npz cannot be read as an .npz file"):
+        detect_file(tmp_path / "c.npz")
+    np.savez(tmp_path / "o.npz", x=np.array([{}], dtype=object))
+    with pytest.raises(ValueError, match=r"o\.npz cannot be read as an .npz file"):
+        detect_file(tmp_path / "o.npz")
+
+
+# Errors
+
+
+def test_errors():
+    xs, hs = np.ones((2, 4, 3)), np.ones((2, 4, 5))
+    w = {"w": np.ones((8, 20))}
+    with pytest.raises(TypeError, match="arrays is of type list; expected names to arrays"):
+        detect([1], xs, hs)
+    with pytest.raises(ValueError, match="there is no array"):
+        detect({}, xs, hs)
+    with pytest.raises(TypeError, match="array w has dtype int64; weights must be floats"):
+        detect({"w": np.ones((8, 20), int)}, xs, hs)
+    with pytest.raises(ValueError, match="array w has numbers that are infinite"):
+        detect({"w": np.full((8, 20), np.nan)}, xs, hs)
+    with pytest.raises(TypeError, match="xs has dtype bool; expected floats"):
+        detect(w, xs > 0, hs)
+    with pytest.raises(ValueError, match=r"xs has shape \(3,\); expected \(batch, time, input\)"):
+        detect(w, np.ones(3), hs)
+    with pytest.raises(ValueError, match="hs has numbers that are infinite or no numbers"):
+        detect(w, xs, hs * np.inf)
+    with pytest.raises(ValueError, match=r"hs \(3, 4, 5\); these do not fit together"):
+        detect(w, xs, np.ones((3, 4, 5)))
+    with pytest.raises(ValueError, match=r"state \(7, 5\); these do not fit together"):
+        detect(w, xs, hs, state=np.ones((7, 5)))
+    with pytest.raises(ValueError, match=r"lengths \(3,\); these do not fit together"):
+        detect(w, xs, hs, lengths=[1, 2, 3])
+    with pytest.raises(ValueError, match="a state has the parts q; expected h, or h and c"):
+        detect(w, xs, hs, state={"q": np.ones((2, 5))})
+    with pytest.raises(ValueError, match="a state has 3 parts"):
+        detect(w, xs, hs, state=(1, 2, 3))
+    with pytest.raises(ValueError, match="there is no cell 'lstms'"):
+        detect(w, xs, hs, cells=["lstms"])
+
+
+# Outputs of the frameworks
+
+LIVE = [
+    ("tf1", "tensorflow", ("rnn", "lstm", "peephole", "gru")),
+    ("keras", "keras", ("rnn", "lstm", "gru", "gru_reset_after")),
+    ("onnx", "onnxruntime", ("lstm", "peephole", "coupled", "gru", "gru_reset_after")),
+]
+
+
+@pytest.mark.parametrize(
+    ("framework", "module", "cell"), [(f, m, cell) for f, m, cells in LIVE for cell in cells]
+)
+def test_outputs_of_frameworks(framework, module, cell):
+    pytest.importorskip(module, reason=f"{module} is not installed")
+    live = getattr(pytest.importorskip("lstmbook").live, framework)
+    _, params, xs, state = case(cell, dtype=np.float32, time=20, hidden=16, input_size=16)
+    hs, end = live.run(cell, params, xs, state)
+    arrays = layouts.export(cell, framework, params)
+    names = ("h", "c")[: len(end)]
+    theirs = [getattr(end, name) for name in names]
+    found = detect(disguised(arrays), xs, hs, state=dict(zip(names, state, strict=True)),
+                   final=tuple(theirs))  # fmt: skip
+    assert found.match, found
+    assert (found.match.cell, framework in found.match.layouts) == (cell, True)
+    assert detect(disguised(arrays), xs, hs[:, -1], state=state).match.cell == cell

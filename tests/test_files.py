@@ -1,0 +1,1247 @@
+"""Files: what is read is what the framework computes, and what is written a framework loads.
+
+Each reader is held to files of the framework's own making, each writer to the framework's loader.
+"""
+
+import io
+import json
+import os
+import pickle
+import re
+import shutil
+import struct
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cases import LENGTHS, TIME, params_of
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lstmbook import CELLS, LayoutError, files, layouts, run
+from lstmbook.files import FileError, Layer
+
+FOLDER = Path(__file__).parent / "tf1"
+INDEX = json.loads((FOLDER / "checkpoints" / "index.json").read_text())
+RECORDED = {row["checkpoint"]: row for row in INDEX["cases"]}
+MORE = FOLDER / "more"
+
+
+def says(*parts):
+    return "(?s)" + ".*".join(map(re.escape, parts))
+
+
+@pytest.fixture(scope="module")
+def tf():
+    return pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
+
+
+@pytest.fixture(scope="module")
+def keras(tf):
+    return pytest.importorskip("keras", reason="Keras is not installed")
+
+
+@pytest.fixture(scope="module")
+def h5py():
+    return pytest.importorskip("h5py", reason="h5py is not installed")
+
+
+@pytest.fixture(scope="module")
+def onnx():
+    return pytest.importorskip("onnx", reason="onnx is not installed")
+
+
+@pytest.fixture(scope="module")
+def torch():
+    return pytest.importorskip("torch", reason="PyTorch is not installed")
+
+
+@pytest.fixture(scope="module")
+def safetensors():
+    return pytest.importorskip("safetensors.numpy", reason="safetensors is not installed")
+
+
+def layer(name, cell, input_size=3, hidden=4, *, reverse=False, seed=0, dtype=np.float32):
+    rng = np.random.default_rng([seed, *name.encode()])
+    params = params_of(CELLS[cell], rng, input_size, hidden, dtype)
+    return Layer(name, cell, params, "lstmbook", reverse)
+
+
+def through(layer, xs, lengths=None):
+    """The outputs of a layer, backward ones in the order of the inputs."""
+    if not layer.reverse:
+        return run(layer.cell, layer.params, xs, lengths=lengths)[0]
+    hs, _ = run(layer.cell, layer.params, xs[:, ::-1])
+    return hs[:, ::-1]
+
+
+def same(one, two, atol=1e-6):
+    assert (one.cell, one.reverse) == (two.cell, two.reverse)
+    for a, b in zip(one.params, two.params, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=atol)
+
+
+def words(found):
+    return {item.name: item.why for item in found.aside}
+
+
+# TensorFlow 1: what the real one wrote
+
+
+def recorded_state(arrays, below):
+    names = {"h": f"{below}/h", "c": f"{below}/c"}
+    return {part: arrays[name] for part, name in names.items() if name in arrays}
+
+
+@pytest.mark.parametrize("name", [name for name in RECORDED if name != "ambiguous"])
+def test_a_checkpoint_computes_what_tensorflow_recorded(tf, name):
+    told = RECORDED[name]["layers"]
+    biases = {row["forget_bias"] for row in told} - {None}
+    found = files.read(FOLDER / "checkpoints" / name, forget_bias=next(iter(biases), 1.0))
+    assert [(x.name, x.cell, x.reverse, x.layout) for x in found] == [
+        (row["scope"], row["cell"], row["reverse"], "tf1") for row in told
+    ]
+    with np.load(FOLDER / "checkpoints" / f"{name}.npz", allow_pickle=False) as file:
+        arrays = dict(file)
+    xs, lengths = arrays["xs"], arrays["lengths"]
+    for one, row in zip(found, told, strict=True):
+        inputs = xs
+        if one.reverse:
+            inputs = np.stack(
+                [np.roll(x[::-1], k - len(x), 0) for x, k in zip(xs, lengths, strict=True)]
+            )
+        hs, final = run(one.cell, one.params, inputs, lengths=lengths)
+        for part, expected in recorded_state(arrays, row["final"]).items():
+            np.testing.assert_allclose(getattr(final, part), expected, rtol=0, atol=1e-6)
+        if name == "stacked":
+            xs = hs  # of the next layer
+    if "hs" in arrays:
+        np.testing.assert_allclose(hs, arrays["hs"], rtol=0, atol=1e-6)
+
+
+def test_what_is_ambiguous_is_said_not_guessed(tf):
+    path = FOLDER / "checkpoints" / "ambiguous"
+    [one] = files.read(path)
+    assert (one.name, one.cell, one.params) == ("encoder/memory", None, None)
+    assert one.candidates == ("lstm", "rnn")
+    assert re.search(
+        says("lstm (input 12, hidden 2) or rnn (input 6, hidden 8) or no recurrent layer"), one.note
+    )
+    [one] = files.read(path, cells={"encoder/memory": "lstm"})
+    with np.load(path.with_suffix(".npz"), allow_pickle=False) as file:
+        hs, _ = run(one.cell, one.params, file["xs"], lengths=file["lengths"])
+        np.testing.assert_allclose(hs, file["hs"], rtol=0, atol=1e-6)
+    found = files.contents(path, cells={"encoder/memory": None})
+    assert found.layers == []
+    assert words(found) == {"encoder/memory": "left aside, as asked for"}
+    [one] = files.read(path, cells={"encoder/memory": "gru"})
+    assert one.cell is None
+    assert "cannot be read as gru" in one.note
+    with pytest.raises(FileError, match=says("cells names memory; the layers in the file: enco")):
+        files.read(path, cells={"memory": "lstm"})
+
+
+def test_a_dense_head_and_slots_are_no_layers(tf):
+    found = files.contents(FOLDER / "checkpoints" / "adam")
+    assert [one.name for one in found.layers] == ["rnn/basic_lstm_cell"]
+    assert "a dense layer or the like" in words(found)["head"]
+    assert any("what an optimizer keeps (10 arrays)" in why for why in words(found).values())
+
+
+OLD = "RNN/MultiRNNCell/Cell0/BasicLSTMCell", "RNN/MultiRNNCell/Cell1/GRUCell"
+NEW = "rnn/multi_rnn_cell/cell_0/basic_lstm_cell", "rnn/multi_rnn_cell/cell_1/gru_cell"
+BOTH = "bidirectional_rnn/fw/basic_lstm_cell", "bidirectional_rnn/bw/gru_cell"
+COUPLED = "rnn/coupled_input_forget_gate_lstm_cell"
+WRITTEN = [
+    *(("0.12.1", name, [scope], [cell]) for name, scope, cell in [
+        ("lstm", "RNN/BasicLSTMCell", "lstm"),
+        ("gru", "RNN/GRUCell", "gru"),
+        ("peephole", "RNN/LSTMCell", "peephole"),
+        ("coupled_peephole", "RNN/CoupledInputForgetGateLSTMCell", "coupled_peephole"),
+        ("one_file", "RNN/BasicLSTMCell", "lstm"),
+    ]),
+    *((release, name, [scope], [cell]) for release in ("1.1.0", "1.12.3") for name, scope, cell in [
+        ("lstm", "rnn/basic_lstm_cell", "lstm"),
+        ("gru", "rnn/gru_cell", "gru"),
+        ("peephole", "rnn/lstm_cell", "peephole"),
+        ("coupled_peephole", COUPLED, "coupled_peephole"),
+        ("one_file", "rnn/basic_lstm_cell", "lstm"),
+    ]),
+    ("0.12.1", "stacked", OLD, ["lstm", "gru"]),
+    ("1.1.0", "stacked", NEW, ["lstm", "gru"]),
+    ("0.12.1", "bidirectional", ["BiRNN/FW/BasicLSTMCell", "BiRNN/BW/GRUCell"], ["lstm", "gru"]),
+    ("1.1.0", "bidirectional", BOTH, ["lstm", "gru"]),
+    ("1.12.3", "block_gru", ["rnn/gru_cell"], ["gru"]),
+    ("1.12.3", "cudnn_lstm", ["rnn/cudnn_compatible_lstm_cell"], ["lstm"]),
+    ("1.12.3", "cudnn_gru", ["rnn/cudnn_compatible_gru_cell"], ["gru_reset_after"]),
+    ("1.12.3", "keras_gru", ["gru"], ["gru"]),
+    ("1.12.3", "heads", ["rnn/gru_cell"], ["gru"]),
+    ("1.12.3", "averages", ["rnn/basic_lstm_cell"], ["lstm"]),
+    ("1.12.3", "sharded", ["parts/rnn/basic_lstm_cell"], ["lstm"]),
+    ("1.12.3", "slots", ["rnn/mylstm"], ["lstm"]),
+    ("1.12.3", "graph_lstm", ["encoder/memory"], ["lstm"]),
+    ("1.12.3", "graph_rnn", ["encoder/memory"], ["rnn"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("release", "name", "scopes", "cells"), WRITTEN)
+def test_checkpoints_of_other_releases_and_classes(tf, release, name, scopes, cells):
+    found = files.read(MORE / release / name)
+    assert [(one.name, one.cell) for one in found] == list(zip(scopes, cells, strict=True))
+    with np.load(MORE / release / f"{name}.npz", allow_pickle=False) as file:
+        xs, outputs = file["xs"], [file[key] for key in sorted(file) if key != "xs"]
+    if name.startswith("graph_"):
+        xs = np.tile(xs, [1, 1, 8])
+    if name == "stacked":
+        outputs = [through(found[0], xs), outputs[0]]
+    for one, expected in zip(found, outputs, strict=True):
+        np.testing.assert_allclose(through(one, xs), expected, rtol=0, atol=1e-6)
+        xs = expected if name == "stacked" else xs
+
+
+def test_the_graph_tells_what_the_arrays_do_not(tf, tmp_path):
+    [one] = files.read(MORE / "1.12.3" / "graph_lstm")
+    assert one.note == (
+        "lstm by the graph in .meta; forget bias 0.4 added, as the graph in .meta says"
+    )
+    for path in (MORE / "1.12.3").glob("graph_lstm.*"):
+        shutil.copy(path, tmp_path)
+    (tmp_path / "graph_lstm.meta").write_bytes(b"no graph")  # as if there were none
+    [one] = files.read(tmp_path / "graph_lstm")
+    assert one.candidates == ("lstm", "rnn")
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("projection", "an LSTM with projection (num_proj)"),
+        ("coupled_norm", "layer normalisation"),
+        ("ugrnn", "ugrnn_cell of tf.contrib.rnn, which no cell here computes"),
+        ("phased", "phased_lstm_cell of tf.contrib.rnn"),
+        ("graph_clip", "lstm with clip of the cell state"),
+        ("graph_relu", "gru with activation Relu"),
+    ],
+)
+def test_what_no_cell_computes_is_named(tf, name, why):
+    [one] = files.read(MORE / "1.12.3" / name)
+    assert (one.cell, one.params, one.candidates) == (None, None, ())
+    assert why in one.note
+
+
+def test_what_is_beside_a_gru(tf):
+    told = words(files.contents(MORE / "1.12.3" / "heads"))
+    assert {"dense", "scores", "conv1d", "batch_normalization", "embedding"} <= set(told)
+    told = words(files.contents(MORE / "1.12.3" / "slots"))
+    assert list(told.values()) == ["what an optimizer keeps (6 arrays)"]
+    told = words(files.contents(MORE / "1.12.3" / "averages"))
+    assert set(told.values()) == {"a moving average; the weights themselves are read"}
+
+
+def test_averages_alone_are_the_weights(tf, tmp_path):
+    reader = tf.train.load_checkpoint(str(MORE / "1.12.3" / "averages"))
+    end = "/ExponentialMovingAverage"
+    names = [name for name in reader.get_variable_to_shape_map() if name.endswith(end)]
+    arrays = [reader.get_tensor(name) for name in names]
+    tf.raw_ops.SaveV2(
+        prefix=str(tmp_path / "x"), tensor_names=names, shape_and_slices=["", ""], tensors=arrays
+    )
+    [one] = files.read(tmp_path / "x")
+    assert (one.name, one.cell) == ("rnn/basic_lstm_cell", "lstm")
+
+
+@pytest.mark.parametrize("end", ["", ".index", ".data-00000-of-00001", ".meta"])
+def test_any_file_of_a_checkpoint_names_it(tf, end):
+    [one] = files.read(MORE / "1.12.3" / f"graph_lstm{end}")
+    assert one.cell == "lstm"
+
+
+def test_folders_of_checkpoints(tf, tmp_path):
+    def copy(name, to=tmp_path):
+        to.mkdir(exist_ok=True, parents=True)
+        for path in (FOLDER / "checkpoints").glob(f"{name}.[id]*"):
+            shutil.copy(path, to / path.name.replace(name, "variables") if to != tmp_path else to)
+
+    with pytest.raises(FileError, match="is a folder without a checkpoint in it"):
+        files.read(tmp_path)
+    copy("gru")
+    assert [one.cell for one in files.read(tmp_path)] == ["gru"]
+    copy("rnn")
+    with pytest.raises(FileError, match="has several checkpoints: gru, rnn; name one of them"):
+        files.read(tmp_path)
+    (tmp_path / "checkpoint").write_text('model_checkpoint_path: "/gone/for/ever/rnn"\n')
+    assert [one.cell for one in files.read(tmp_path)] == ["rnn"]
+    copy("lstm", tmp_path / "saved" / "variables")
+    assert [one.cell for one in files.read(tmp_path / "saved")] == ["lstm"]
+    shutil.copy(MORE / "1.1.0" / "one_file", tmp_path)
+    (tmp_path / "checkpoint").write_text('model_checkpoint_path: "one_file"\n')
+    assert [one.cell for one in files.read(tmp_path)] == ["lstm"]
+    (tmp_path / "gru.data-00000-of-00001").unlink()
+    with pytest.raises(FileError, match=says("the index is there, but no gru.data-00000-of-00001")):
+        files.read(tmp_path / "gru")
+    with pytest.raises(FileError, match=says("a checkpoint needs none.index")):
+        files.read(tmp_path / "none.meta")
+
+
+# Keras
+
+
+def keras_model(keras):
+    """Every kind of recurrent layer and wrapper, with random weights."""
+    make = keras.layers
+    xs = keras.Input((None, 3))
+    hs = make.Bidirectional(make.LSTM(4, return_sequences=True), name="both")(xs)
+    hs = make.Dense(5, name="head")(hs)
+    inner = [make.GRU(6, return_sequences=True, name="inner")]
+    inner.append(make.GRU(2, return_sequences=True, reset_after=False, use_bias=False))
+    hs = keras.Sequential([keras.Input((None, 5)), *inner], name="nest")(hs)
+    cells = [make.LSTMCell(3), make.LSTMCell(2), make.GRUCell(4)]
+    hs = make.RNN(cells, return_sequences=True, name="stack")(hs)
+    hs = make.SimpleRNN(3, return_sequences=True, go_backwards=True, name="back")(hs)
+    hs = make.TimeDistributed(make.Dense(2))(hs)
+    odd = make.LSTM(5, recurrent_activation="hard_sigmoid", return_sequences=True, name="odd")
+    model = keras.Model(xs, odd(hs))
+    rng = np.random.default_rng(0)
+    model.set_weights([rng.normal(size=w.shape).astype(np.float32) for w in model.get_weights()])
+    return model
+
+
+KERAS = {  # name: cell, backward, and where Keras itself has the weights
+    "both/forward_lstm": ("lstm", False, lambda m: m.get_layer("both").forward_layer),
+    "both/backward_lstm": ("lstm", True, lambda m: m.get_layer("both").backward_layer),
+    "nest/inner": ("gru_reset_after", False, lambda m: m.get_layer("nest").layers[0]),
+    "nest/gru": ("gru", False, lambda m: m.get_layer("nest").layers[1]),
+    "stack/lstm_cell": ("lstm", False, lambda m: m.get_layer("stack").cell.cells[0]),
+    "stack/lstm_cell_1": ("lstm", False, lambda m: m.get_layer("stack").cell.cells[1]),
+    "stack/gru_cell": ("gru_reset_after", False, lambda m: m.get_layer("stack").cell.cells[2]),
+    "back": ("rnn", True, lambda m: m.get_layer("back")),
+}
+
+
+@pytest.fixture(scope="module")
+def model(keras, tmp_path_factory):
+    keras.utils.clear_session()  # names without numbers
+    made = keras_model(keras)
+    folder = tmp_path_factory.mktemp("keras")
+    for name in ("m.keras", "m.h5"):
+        made.save(folder / name)
+    made.save_weights(folder / "m.weights.h5")
+    return made, folder
+
+
+@pytest.mark.parametrize("name", ["m.keras", "m.h5"])
+def test_keras_layers_have_keras_own_weights(model, h5py, name):
+    made, folder = model
+    found = files.contents(folder / name)
+    *readable, odd = found.layers
+    assert [(x.name, x.cell, x.reverse) for x in readable] == [
+        (key, cell, reverse) for key, (cell, reverse, _) in KERAS.items()
+    ]
+    keys = ("kernel", "recurrent_kernel", "bias")
+    for one, (cell, reverse, where) in zip(readable, KERAS.values(), strict=True):
+        own = dict(zip(keys, where(made).get_weights(), strict=False))
+        same(one, Layer("", cell, layouts.load(cell, "keras", own), "keras", reverse), atol=0)
+    assert (odd.name, odd.cell) == ("odd", None)
+    assert "LSTM with recurrent_activation='hard_sigmoid'" in odd.note
+    assert "last step first" in found.layers[-2].note
+    assert {"head", "time_distributed/dense"} <= set(words(found))
+
+
+def test_keras_weights_alone(model, h5py):
+    """Without a configuration, shapes and names must do."""
+    _, folder = model
+    found = {one.name: one for one in files.read(folder / "m.weights.h5")}
+    assert set(found) == {*KERAS, "odd"}
+    for key, (cell, reverse, _) in KERAS.items():
+        if key == "nest/gru":  # without a bias there is nothing to tell the two GRUs apart
+            assert found[key].candidates == ("gru_reset_after", "gru")
+        else:
+            assert found[key].cell == cell
+            assert found[key].reverse == (reverse and key != "back")
+    assert found["odd"].note == "no configuration in the file: tanh and sigmoid assumed"
+    found = files.read(folder / "m.weights.h5", cells={"nest/gru": "gru"})
+    assert "gru" in [one.cell for one in found]
+
+
+def h5_of(h5py, path, groups, config=None):
+    """The older HDF5 form, as Keras 1 and 2 wrote it."""
+    with h5py.File(path, "w") as file:
+        root = file
+        if config is not None:
+            file.attrs["model_config"] = json.dumps(config)
+            root = file.create_group("model_weights")
+        root.attrs["layer_names"] = [name.encode() for name in groups]
+        root.attrs["keras_version"] = b"2.2.4"
+        for name, arrays in groups.items():
+            group = root.create_group(name)
+            group.attrs["weight_names"] = [key.encode() for key in arrays]
+            for key, array in arrays.items():
+                group[key] = array
+    return path
+
+
+def keras_arrays(cell, prefix="", layout="keras", **sizes):
+    one = layer("x", cell, **sizes)
+    arrays = layouts.export(cell, layout, one.params)
+    return one, {f"{prefix}{key}:0": array for key, array in arrays.items()}
+
+
+def test_keras_2_weights_alone(h5py, tmp_path):
+    lstm, arrays = keras_arrays("lstm", "lstm_1/")
+    cudnn, more = keras_arrays("gru_reset_after", "cu_dnngru_1/", "keras_cudnn")
+    gru, less = keras_arrays("gru", "bidirectional_1/backward_gru_1/")
+    path = h5_of(h5py, tmp_path / "w.h5", {
+        "embedding_1": {"embedding_1/embeddings:0": np.zeros((9, 3), np.float32)},
+        "lstm_1": arrays,
+        "cu_dnngru_1": more,
+        "bidirectional_1": less,
+        "dense_1": {"dense_1/kernel:0": np.zeros((4, 1)), "dense_1/bias:0": np.zeros(1)},
+    })  # fmt: skip
+    found = files.read(path)
+    assert [one.name for one in found] == [
+        "lstm_1", "cu_dnngru_1", "bidirectional_1/backward_gru_1"
+    ]  # fmt: skip
+    same(found[0], lstm, atol=0)
+    same(found[1], cudnn, atol=0)
+    same(found[2], gru._replace(reverse=True), atol=0)
+    assert (found[1].layout, found[1].note) == ("keras_cudnn", "")
+    assert "Keras before 2.3 took hard_sigmoid by default" in found[0].note
+
+
+def test_keras_2_configuration_as_a_list_and_names_cut_in_pieces(h5py, tmp_path):
+    one, arrays = keras_arrays("lstm", "first/")
+    config = {"class_name": "Sequential", "config": [
+        {"class_name": "LSTM", "config": {"name": "first", "activation": "tanh",
+         "recurrent_activation": "sigmoid", "go_backwards": False, "units": 4}},
+    ]}  # fmt: skip
+    path = h5_of(h5py, tmp_path / "m.h5", {"first": arrays}, config)
+    with h5py.File(path, "r+") as file:
+        group = file["model_weights/first"]
+        names = list(group.attrs["weight_names"])
+        del group.attrs["weight_names"]
+        group.attrs["weight_names0"], group.attrs["weight_names1"] = names[:2], names[2:]
+    [found] = files.read(path)
+    same(found, one, atol=0)
+    assert (found.name, found.note) == ("first", "")
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_keras_2_bidirectional_has_one_configuration(h5py, tmp_path, turned):
+    """Keras 2 says what one half is; the other is the same, in the other direction."""
+    ahead, arrays = keras_arrays("lstm", "both/forward_first_1/")
+    back, more = keras_arrays("lstm", "both/backward_first_1/", hidden=4, input_size=3, seed=1)
+    inner = {"name": "first_1", "activation": "tanh", "recurrent_activation": "sigmoid"}
+    one = {"class_name": "LSTM", "config": inner | {"go_backwards": turned}}
+    config = {"name": "both", "layer": one, "merge_mode": "concat"}
+    config = {"class_name": "Model", "config": {"layers": [
+        {"class_name": "Bidirectional", "config": config, "name": "both"}
+    ]}}  # fmt: skip
+    path = h5_of(h5py, tmp_path / "m.h5", {"both": arrays | more}, config)
+    found = files.read(path)
+    assert [x.name for x in found] == ["both/forward_first_1", "both/backward_first_1"]
+    same(found[0], ahead._replace(reverse=turned), atol=0)
+    same(found[1], back._replace(reverse=not turned), atol=0)
+
+
+@pytest.mark.parametrize(("cell", "gates"), [("lstm", "ifco"), ("gru", "zrh"), ("rnn", "")])
+def test_keras_1_had_an_array_for_every_gate(h5py, tmp_path, cell, gates):
+    one, arrays = keras_arrays(cell)
+    split = {}
+    for letter, key in (("W", "kernel:0"), ("U", "recurrent_kernel:0"), ("b", "bias:0")):
+        parts = np.split(arrays[key], len(gates) or 1, axis=-1)
+        ends = [f"_{gate}" for gate in gates] or [""]
+        split |= {f"layer_1_{letter}{end}": a for end, a in zip(ends, parts, strict=True)}
+    kind = {"lstm": "LSTM", "gru": "GRU", "rnn": "SimpleRNN"}[cell]
+    own = {"name": "layer_1", "activation": "tanh", "inner_activation": "sigmoid", "output_dim": 4}
+    config = {"class_name": "Sequential", "config": [{"class_name": kind, "config": own}]}
+    [found] = files.read(h5_of(h5py, tmp_path / "m.h5", {"layer_1": split}, config))
+    same(found, one, atol=0)
+    own["inner_activation"] = "hard_sigmoid"
+    [found] = files.read(h5_of(h5py, tmp_path / "n.h5", {"layer_1": split}, config))
+    assert found.cell is None
+    assert "inner_activation='hard_sigmoid'" in found.note
+
+
+def test_a_class_of_the_users_own_is_ambiguous(h5py, tmp_path):
+    one, arrays = keras_arrays("lstm", "mine/")
+    config = {"class_name": "Sequential", "config": {"layers": [
+        {"class_name": "Custom>MyLSTM", "config": {"name": "mine"}},
+    ]}}  # fmt: skip
+    path = h5_of(h5py, tmp_path / "m.h5", {"mine": arrays}, config)
+    [found] = files.read(path)
+    assert (found.cell, found.candidates) == (None, ("lstm",))
+    assert "MyLSTM is no class of Keras' own" in found.note
+    [found] = files.read(path, cells={"mine": "lstm"})
+    same(found, one, atol=0)
+
+
+def test_keras_and_tensorflow_keep_objects(tf, keras, tmp_path):
+    """What tf.train.Checkpoint writes of Keras layers: names of attributes."""
+    recurrent, dense = keras.layers.LSTM(4), keras.layers.Dense(5)
+    recurrent.build((None, None, 3))
+    dense.build((None, 8))
+    names = {"a/cell/kernel": recurrent.cell.kernel, "a/cell/bias": recurrent.cell.bias}
+    names |= {"a/cell/recurrent_kernel": recurrent.cell.recurrent_kernel}
+    names |= {"b/kernel": dense.kernel, "b/bias": dense.bias}
+    end = "/.ATTRIBUTES/VARIABLE_VALUE"
+    tf.raw_ops.SaveV2(
+        prefix=str(tmp_path / "x"),
+        tensor_names=[f"{name}{end}" for name in names],
+        shape_and_slices=[""] * len(names),
+        tensors=[np.asarray(value) for value in names.values()],
+    )
+    [one] = files.read(tmp_path / "x")
+    assert (one.name, one.cell, one.layout) == ("a/cell", "lstm", "keras")
+
+
+# ONNX
+
+
+def onnx_model(onnx, nodes, stored=(), inputs=(), functions=()):
+    make, kind = onnx.helper, onnx.TensorProto
+    tensors = [onnx.numpy_helper.from_array(np.asarray(a), key) for key, a in dict(stored).items()]
+    told = [make.make_tensor_value_info(name, kind.FLOAT, None) for name in ("X", *inputs)]
+    out = [make.make_tensor_value_info("Y", kind.FLOAT, None)]
+    graph = make.make_graph(nodes, "g", told, out, tensors)
+    return make.make_model(graph, opset_imports=[make.make_opsetid("", 14)], functions=functions)
+
+
+def onnx_node(onnx, operator="LSTM", inputs=("X", "W", "R", "B"), name="n", **attributes):
+    return onnx.helper.make_node(operator, inputs, ["Y"], name=name, **attributes)
+
+
+def save(onnx, model, path):
+    onnx.save_model(model, str(path))
+    return path
+
+
+def onnx_arrays(cell, **sizes):
+    one = layer("n", cell, **sizes)
+    return one, layouts.export(cell, "onnx", one.params)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("where", ["top", "if", "loop in if"])
+def test_onnx_nodes_anywhere(onnx, tmp_path, cell, where):
+    """In subgraphs too, with weights from the graph around them."""
+    make = onnx.helper
+    one, arrays = onnx_arrays(cell)
+    operator = {"r": "RNN", "g": "GRU"}.get(cell[0], "LSTM")
+    attributes = {"linear_before_reset": 1} if cell == "gru_reset_after" else {}
+    if cell.startswith("coupled"):
+        attributes["input_forget"] = 1
+    inputs = ["X", "W", "R", "B", *[""] * 3, "P"] if "P" in arrays else ["X", "W", "R", "B"]
+    node = onnx_node(onnx, operator, inputs, hidden_size=4, **attributes)
+    out = [make.make_tensor_value_info("Y", onnx.TensorProto.FLOAT, None)]
+    path = "n"
+    for around in ("Loop", "If") if where == "loop in if" else ("If",) * (where == "if"):
+        body = make.make_graph([node], "body", [], out)
+        names = {"If": ("then_branch", "else_branch"), "Loop": ("body",)}[around]
+        graphs = {
+            name: body if k == 0 else make.make_graph([], "empty", [], out)
+            for k, name in enumerate(names)
+        }
+        node = make.make_node(around, ["yes"], ["Y"], name=around.lower(), **graphs)
+        path = f"{around.lower()}/{names[0]}/{path}"
+    model = onnx_model(onnx, [node], arrays, inputs=["yes"])
+    [found] = files.read(save(onnx, model, tmp_path / "m.onnx"))
+    assert (found.name, found.layout) == (path, "onnx")
+    same(found, one, atol=0)
+
+
+def test_onnx_two_directions_without_bias_and_functions(onnx, tmp_path):
+    one, two = (layer(name, "gru", seed=k) for k, name in enumerate("ab"))
+    both = [layouts.export("gru", "onnx", x.params) for x in (one, two)]
+    arrays = {key: np.concatenate([a[key] for a in both]) for key in both[0]}
+    node = onnx_node(onnx, "GRU", name="", direction="bidirectional", hidden_size=4)
+    found = files.read(save(onnx, onnx_model(onnx, [node], arrays), tmp_path / "m.onnx"))
+    assert [x.name for x in found] == ["GRU_0", "GRU_0/reverse"]
+    same(found[0], one, atol=0)
+    same(found[1], two._replace(reverse=True), atol=0)
+    words = ["Sigmoid", "Tanh", "Sigmoid", "Relu"]  # of the two directions
+    attributes = {"direction": "bidirectional", "hidden_size": 4, "activations": words}
+    node = onnx_node(onnx, "GRU", **attributes)
+    found = files.read(save(onnx, onnx_model(onnx, [node], arrays), tmp_path / "m.onnx"))
+    assert [x.cell for x in found] == ["gru", None]
+    node = onnx_node(onnx, "GRU", ["X", "W", "R"], direction="reverse", hidden_size=4)
+    path = save(onnx, onnx_model(onnx, [node], both[0]), tmp_path / "m.onnx")
+    [found] = files.read(path)
+    assert found.reverse
+    assert not found.params.b.any()
+    np.testing.assert_array_equal(found.params.W_h, one.params.W_h)
+
+
+def test_onnx_weights_that_nodes_move_about(onnx, tmp_path):
+    """PyTorch's exporter stores its own order, and cuts and joins in the graph."""
+    make = onnx.helper
+    one, arrays = onnx_arrays("lstm")
+    turned = arrays["W"][0].T.astype(np.float64)
+    constant = onnx.numpy_helper.from_array
+    half = arrays["B"][0][:16]
+    nodes = [
+        make.make_node("Constant", [], ["zero"], value=constant(np.array([0]))),
+        make.make_node("Transpose", ["V"], ["V1"]),
+        make.make_node("Cast", ["V1"], ["V2"], to=onnx.TensorProto.FLOAT),
+        make.make_node("Unsqueeze", ["V2", "zero"], ["W"]),
+        make.make_node("Concat", ["half", "rest"], ["B1"], axis=0),
+        make.make_node("Reshape", ["B1", "shape"], ["B2"]),
+        make.make_node("Identity", ["B2"], ["B"]),
+        make.make_node("Slice", ["R1", "starts", "ends", "zero"], ["R"]),
+        onnx_node(onnx, hidden_size=4),
+    ]
+    stored = {
+        "V": turned, "half": half, "rest": arrays["B"][0][16:], "shape": np.array([1, 32]),
+        "R1": np.concatenate([arrays["R"], arrays["R"] + 1]),
+        "starts": np.array([0]), "ends": np.array([1]),
+    }  # fmt: skip
+    [found] = files.read(save(onnx, onnx_model(onnx, nodes, stored), tmp_path / "m.onnx"))
+    same(found, one)
+    nodes.insert(2, make.make_node("Relu", ["V1"], ["V3"]))
+    nodes[3].input[0] = "V3"
+    [found] = files.read(save(onnx, onnx_model(onnx, nodes, stored), tmp_path / "m.onnx"))
+    assert "W is computed by the model itself (Relu), not stored" in found.note
+
+
+@pytest.mark.parametrize(
+    ("attributes", "why"),
+    [
+        ({"activations": ["Sigmoid", "Relu", "Tanh"]}, "activations ['sigmoid', 'relu', 'tanh']"),
+        (
+            {"activations": ["HardSigmoid", "Tanh", "Tanh"]},
+            "the cells here have ['sigmoid', 'tanh'",
+        ),
+        ({"clip": 3.0}, "clip=3, which no cell here does"),
+    ],
+)
+def test_onnx_attributes_that_no_cell_has(onnx, tmp_path, attributes, why):
+    _, arrays = onnx_arrays("lstm")
+    node = onnx_node(onnx, hidden_size=4, **attributes)
+    [found] = files.read(save(onnx, onnx_model(onnx, [node], arrays), tmp_path / "m.onnx"))
+    assert found.cell is None
+    assert why in found.note
+    node = onnx_node(onnx, hidden_size=4, activations=["sigmoid", "TANH", "Tanh"])
+    [found] = files.read(save(onnx, onnx_model(onnx, [node], arrays), tmp_path / "m.onnx"))
+    assert found.cell == "lstm"
+
+
+def test_onnx_weights_that_the_file_does_not_hold(onnx, tmp_path):
+    _, arrays = onnx_arrays("lstm")
+    given = {key: a for key, a in arrays.items() if key != "R"}
+    model = onnx_model(onnx, [onnx_node(onnx, hidden_size=4)], given, inputs=["R"])
+    [found] = files.read(save(onnx, model, tmp_path / "m.onnx"))
+    assert found.note == "LSTM: R is an input of the model, so the file does not hold it"
+    nodes = [
+        onnx.helper.make_node("DequantizeLinear", ["Q", "scale"], ["R"]),
+        onnx_node(onnx, hidden_size=4),
+    ]
+    given |= {"Q": np.zeros((1, 16, 4), np.int8), "scale": np.float32(1)}
+    [found] = files.read(save(onnx, onnx_model(onnx, nodes, given), tmp_path / "m.onnx"))
+    assert "R is quantised (DequantizeLinear)" in found.note
+
+
+@pytest.mark.parametrize("place", ["beside", "above", "link", "short"])
+def test_onnx_external_data_stay_in_the_folder(onnx, tmp_path, place):
+    one, arrays = onnx_arrays("rnn")
+    model = onnx_model(onnx, [onnx_node(onnx, "RNN", hidden_size=4)], arrays)
+    folder = tmp_path / "model"
+    folder.mkdir()
+    [kernel] = [tensor for tensor in model.graph.initializer if tensor.name == "W"]
+    data = folder / "w.bin" if place != "above" else tmp_path / "w.bin"
+    data.write_bytes(b"1234" + kernel.raw_data[: 8 if place == "short" else None])
+    if place == "link":
+        data = data.rename(tmp_path / "w.bin")
+        (folder / "w.bin").symlink_to(data)
+    location = "../w.bin" if place == "above" else "w.bin"
+    onnx.external_data_helper.set_external_data(kernel, location, 4, 48)
+    kernel.ClearField("raw_data")
+    path = folder / "m.onnx"
+    path.write_bytes(model.SerializeToString())
+    if place == "beside":
+        same(files.read(path)[0], one, atol=0)
+        return
+    why = "is too short for W" if place == "short" else "no file in the model's own folder"
+    with pytest.raises(FileError, match=why):
+        files.read(path)
+
+
+def test_onnx_without_recurrent_nodes_by_its_names(onnx, safetensors, tmp_path):
+    one = layer("x", "lstm")
+    own = layouts.export("lstm", "torch", one.params, layer=None)
+    stored = {f"decoder.rnn.{key}": array for key, array in own.items()}
+    model = onnx_model(onnx, [onnx.helper.make_node("Relu", ["X"], ["Y"])], stored)
+    [found] = files.read(save(onnx, model, tmp_path / "m.onnx"))
+    same(found, one, atol=0)
+    assert (found.name, found.layout) == ("decoder.rnn", "torch")
+    assert "told by the names of its arrays" in found.note
+
+
+# PyTorch
+
+
+@pytest.mark.parametrize("end", [".pt", ".safetensors"])
+def test_state_dicts_compute_what_pytorch_computes(torch, safetensors, tmp_path, end):
+    torch.manual_seed(0)
+    nn = torch.nn
+    lstm = nn.LSTM(3, 4, num_layers=2, bidirectional=True, batch_first=True)
+    gru, cell = nn.GRU(3, 5, batch_first=True, bias=False), nn.LSTMCell(3, 2)
+    simple, head = nn.RNN(3, 4, batch_first=True), nn.Linear(4, 4)
+    weights = nn.ModuleDict(
+        {"lstm": lstm, "gru": gru, "cell": cell, "simple": simple, "head": head}
+    )
+    state = {f"module.{key}": value for key, value in weights.state_dict().items()}
+    path = tmp_path / f"w{end}"
+    if end == ".pt":
+        torch.save({"epoch": 3, "state_dict": state}, path)
+    else:
+        safetensors.save_file({key: value.numpy() for key, value in state.items()}, path)
+    found = files.contents(path)
+    front = "state_dict.module." if end == ".pt" else "module."
+    by_name = {one.name.removeprefix(front): one for one in found.layers}
+    assert {key: (one.cell, one.reverse) for key, one in by_name.items()} == {
+        "lstm.l0": ("lstm", False),
+        "lstm.l0_reverse": ("lstm", True),
+        "lstm.l1": ("lstm", False),
+        "lstm.l1_reverse": ("lstm", True),
+        "gru.l0": ("gru_reset_after", False),
+        "cell": ("lstm", False),
+        "simple.l0": ("rnn", False),
+    }
+    xs = np.random.default_rng(0).normal(size=(2, 5, 3)).astype(np.float32)
+    hs = xs
+    for k in range(2):
+        pair = by_name[f"lstm.l{k}"], by_name[f"lstm.l{k}_reverse"]
+        hs = np.concatenate([through(one, hs) for one in pair], axis=-1)
+    with torch.no_grad():
+        given = torch.from_numpy(xs)
+        np.testing.assert_allclose(hs, lstm(given)[0], rtol=0, atol=1e-6)
+        np.testing.assert_allclose(through(by_name["gru.l0"], xs), gru(given)[0], rtol=0, atol=1e-6)
+        np.testing.assert_allclose(
+            through(by_name["simple.l0"], xs), simple(given)[0], rtol=0, atol=1e-6
+        )
+        np.testing.assert_allclose(
+            through(by_name["cell"], xs[:, :1])[:, 0], cell(given[:, 0])[0], rtol=0, atol=1e-6
+        )
+    assert "nn.RNN with relu has the same names" in by_name["simple.l0"].note
+    assert f"{front}head" in words(found)
+
+
+def test_half_precision_is_widened(torch, safetensors, tmp_path):
+    state = torch.nn.LSTM(3, 4).to(torch.bfloat16).state_dict()
+    torch.save(state, tmp_path / "w.pt")
+    library = pytest.importorskip("safetensors.torch")
+    library.save_file(state, tmp_path / "w.safetensors")
+    one, two = files.read(tmp_path / "w.pt") + files.read(tmp_path / "w.safetensors")
+    same(one, two, atol=0)
+    assert one.params.b.dtype == np.float32
+    expected = state["weight_hh_l0"].float().numpy()
+    np.testing.assert_array_equal(np.hstack(one.params.W_h).T, expected)
+
+
+def test_a_projection_in_pytorch_is_named(torch, tmp_path):
+    torch.save(torch.nn.LSTM(3, 4, proj_size=2).state_dict(), tmp_path / "w.pt")
+    [one] = files.read(tmp_path / "w.pt")
+    assert one.cell is None
+    assert "proj_size" in one.note
+
+
+class Bomb:
+    def __reduce__(self):
+        return os.mkdir, ("exploded",)
+
+
+def test_nothing_is_unpickled(torch, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"weight_ih_l0": Bomb()}, "w.pt")
+    with pytest.raises(FileError, match="holds more than tensors"):
+        files.read("w.pt")
+    torch.save({"w": Bomb()}, "old.pt", _use_new_zipfile_serialization=False)
+    with pytest.raises(FileError, match="holds more than tensors"):
+        files.read("old.pt")
+    np.savez("w.npz", kernel=np.array([Bomb()], object))
+    with pytest.raises(FileError, match=r"kernel.npy holds Python objects \(a pickle\)"):
+        files.read("w.npz")
+    Path("w.bin").write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(FileError, match="nothing is unpickled here"):
+        files.read("w.bin")
+    assert not Path("exploded").exists()
+
+
+def test_a_program_is_not_read(torch, tmp_path):
+    with zipfile.ZipFile(tmp_path / "w.pt", "w") as archive:
+        for name in ("m/data.pkl", "m/constants.pkl"):
+            archive.writestr(name, b"")
+    with pytest.raises(FileError, match="is a TorchScript archive"):
+        files.read(tmp_path / "w.pt")
+
+
+# .npz
+
+
+def test_npz_of_frameworks_names(tmp_path):
+    lstm, gru, keras = layer("a", "lstm"), layer("b", "gru_reset_after"), layer("c", "gru")
+    arrays = layouts.export("lstm", "tf1", lstm.params)
+    arrays = {f"rnn/basic_lstm_cell/{key}:0": a for key, a in arrays.items()}
+    arrays["rnn/basic_lstm_cell/kernel/Adam:0"] = np.zeros(3)
+    own = layouts.export("gru_reset_after", "torch", gru.params, layer=None)
+    short = {"weight": "w", "bias": "b"}
+    for key, array in own.items():
+        kind, _, side = key.partition("_")
+        arrays[f"enc_{short[kind]}_{side}"] = array
+    own = layouts.export("gru", "keras", keras.params)
+    arrays |= {f"gru.{key}": array for key, array in own.items()}
+    np.savez(tmp_path / "w.npz", fc_w=np.zeros((3, 4)), steps=np.array(7), **arrays)
+    found = files.contents(tmp_path / "w.npz")
+    assert [one.name for one in found.layers] == ["enc", "rnn/basic_lstm_cell", "gru"]
+    for one, expected in zip(found.layers, (gru, lstm, keras), strict=True):
+        same(one, expected)
+    assert "its order of gates assumed" in found.layers[0].note
+    assert words(found)["fc_w"] == "(3, 4)"
+
+
+@pytest.mark.parametrize(
+    ("scope", "shape", "candidates"),
+    [
+        ("memory", (9, 5), ("rnn",)),  # 5 is no multiple of 4
+        ("memory", (4, 12), ("lstm",)),
+        ("memory", (3, 12), ()),
+        ("memory", (9, 8, 1), ()),
+        ("logits", (9, 8), ()),
+        ("output_cell", (9, 8), ("lstm", "rnn")),
+        ("rnn/memory", (9, 8), ("lstm", "rnn")),
+    ],
+)
+def test_what_a_kernel_and_a_bias_can_be(tmp_path, scope, shape, candidates):
+    arrays = {"kernel": np.zeros(shape), "bias": np.zeros(shape[1])}
+    np.savez(tmp_path / "w.npz", **{f"{scope}/{key}": a for key, a in arrays.items()})
+    found = files.contents(tmp_path / "w.npz")
+    assert [one.candidates for one in found.layers] == [candidates] * bool(candidates)
+    assert candidates or "a dense layer or the like" in words(found)[scope]
+    for one in found.layers:
+        assert ("no recurrent layer" in one.note) == ("rnn/" not in scope)
+
+
+@pytest.mark.parametrize(
+    ("scope", "shape", "cell"),
+    [("rnn/memory", (7, 5), "rnn"), ("rnn/memory", (7, 16), "lstm"), ("my_lstm", (9, 8), "lstm")],
+)
+def test_what_a_scope_tells(tmp_path, scope, shape, cell):
+    arrays = {"kernel": np.zeros(shape), "bias": np.zeros(shape[1])}
+    np.savez(tmp_path / "w.npz", **{f"{scope}/{key}": a for key, a in arrays.items()})
+    [one] = files.read(tmp_path / "w.npz")
+    assert one.cell == cell
+
+
+def test_torch_names_with_other_shapes_are_refused(tmp_path):
+    own = layouts.export("lstm", "torch", layer("x", "lstm").params)
+    np.savez(tmp_path / "w.npz", **{key: array.T for key, array in own.items()})
+    [one] = files.read(tmp_path / "w.npz")
+    assert one.cell is None
+    assert "not of its shapes" in one.note
+
+
+def test_numbers_that_are_none_are_told(tmp_path):
+    own = layouts.export("gru", "tf1", layer("x", "gru").params)
+    own["gates/bias"][1] = np.nan
+    np.savez(tmp_path / "w.npz", **{f"rnn/gru_cell/{key}": a for key, a in own.items()})
+    [one] = files.read(tmp_path / "w.npz")
+    assert one.note == "cannot be used: gates/bias has numbers that are NaN or infinite"
+
+
+# Writing: what the framework itself makes of the file
+
+
+def chain(kind):
+    if kind == "stack":
+        return [layer("a/x", "lstm", 3, 4), layer("b", "lstm", 4, 4)]
+    if kind == "mixed":
+        return [layer("a", "rnn", 3, 4), layer("b", "gru_reset_after", 4, 5)]
+    pair = [layer("e/fw/x", "lstm"), layer("e/bw/x", "lstm", reverse=True)]
+    return [*pair, layer("top", "lstm", 8, 2)] if kind == "bidirectional" else pair
+
+
+def expected(layers, xs, lengths=None):
+    k = 0
+    while k < len(layers):
+        if k + 1 < len(layers) and layers[k + 1].reverse:
+            xs = np.concatenate([through(x, xs) for x in layers[k : k + 2]], axis=-1)
+            k += 2
+        else:
+            xs, k = through(layers[k], xs, lengths), k + 1
+    return xs
+
+
+XS = np.random.default_rng(5).normal(size=(4, TIME, 3)).astype(np.float32)
+
+
+@pytest.mark.parametrize("end", [".keras", ".h5", ".weights.h5"])
+@pytest.mark.parametrize("kind", ["stack", "mixed", "bidirectional", "gru", "coupled"])
+def test_keras_loads_what_is_written(keras, h5py, tmp_path, kind, end):
+    layers = [layer("x", kind)] if kind in CELLS else chain(kind)
+    path = tmp_path / f"m{end}"
+    assert files.write(path, layers, to="keras") == [path]
+    if end == ".weights.h5":
+        assert len(files.read(path)) == len(layers)
+        again = files.write(tmp_path / "again.keras", layers, to="keras")
+        model = keras.models.load_model(*again)
+        model.set_weights([0 * w for w in model.get_weights()])
+        model.load_weights(path)
+    else:
+        model = keras.models.load_model(path)
+    hs = model.predict(XS, verbose=0)
+    np.testing.assert_allclose(hs, expected(layers, XS), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("end", [".pt", ".safetensors"])
+@pytest.mark.parametrize("kind", ["stack", "pair"])
+def test_pytorch_loads_what_is_written(torch, safetensors, tmp_path, kind, end):
+    layers = chain(kind)
+    files.write(tmp_path / f"w{end}", layers, to="torch")
+    if end == ".pt":
+        state = torch.load(tmp_path / "w.pt", weights_only=True)
+    else:
+        library = pytest.importorskip("safetensors.torch")
+        state = library.load_file(tmp_path / "w.safetensors")
+    two = {"bidirectional": True} if kind == "pair" else {"num_layers": 2}
+    module = torch.nn.LSTM(3, 4, batch_first=True, **two)
+    module.load_state_dict(state)
+    with torch.no_grad():
+        hs = module(torch.from_numpy(XS))[0].numpy()
+    np.testing.assert_allclose(hs, expected(layers, XS), rtol=0, atol=1e-6)
+
+
+def test_pytorch_names_of_layers_that_are_no_one_module(torch, safetensors, tmp_path):
+    layers = [layer("my/enc", "lstm", 3, 4), layer("dec", "gru_reset_after", 7, 2)]
+    files.write(tmp_path / "w.pt", layers, to="torch")
+    modules = torch.nn.ModuleDict({"my_enc": torch.nn.LSTM(3, 4), "dec": torch.nn.GRU(7, 2)})
+    modules.load_state_dict(torch.load(tmp_path / "w.pt", weights_only=True))
+    alone = [layer("back", "rnn", reverse=True)]
+    with pytest.raises(FileError, match="no module for a backward layer alone"):
+        files.write(tmp_path / "v.pt", alone, to="torch")
+    with pytest.raises(FileError, match="has no place for go_backwards"):
+        files.write(tmp_path / "v.weights.h5", alone, to="keras")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["w.pt"]
+
+
+@pytest.mark.parametrize(
+    "kind", ["stack", "mixed", "bidirectional", "peephole", "coupled_peephole", "gru", "apart"]
+)
+def test_onnx_runtime_runs_what_is_written(onnx, tmp_path, kind):
+    runtime = pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
+    layers = [layer("x", kind)] if kind in CELLS else chain(kind)
+    if kind == "apart":
+        layers = [layer("a", "lstm", 3, 4), layer("b", "gru", 3, 5)]
+    files.write(tmp_path / "m.onnx", layers, to="onnx")
+    session = runtime.InferenceSession(str(tmp_path / "m.onnx"))
+    two = any(one.reverse for one in layers)
+    lengths = np.full(4, TIME) if two else np.maximum(LENGTHS, 1)
+    feeds = {"sequence_lens": lengths.astype(np.int32)}
+    for told in session.get_inputs():
+        if told.name.startswith("X"):
+            feeds[told.name] = XS.swapaxes(0, 1)
+        elif told.name != "sequence_lens":
+            feeds[told.name] = np.zeros([told.shape[0], 4, told.shape[2]], np.float32)
+    names = [told.name for told in session.get_outputs()]
+    outputs = dict(zip(names, session.run(None, feeds), strict=True))
+    groups = [[one] for one in layers] if kind == "apart" else [layers]
+    for k, group in enumerate(groups):
+        hs = outputs["Y" if kind != "apart" else f"Y_{k}"].swapaxes(0, 1)
+        right = expected(group, XS, None if two else lengths)
+        np.testing.assert_allclose(hs, right, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("forget_bias", [1.0, 0.25])
+def test_tensorflow_restores_what_is_written(tf, tmp_path, forget_bias):
+    """Saver brings the file into a graph of v1 cells, by the names that these have."""
+    from lstmbook.live.tf1 import rnn_cell
+
+    v1 = tf.compat.v1
+    layers = [layer("a", "lstm", 3, 4), layer("b", "peephole", 4, 2), layer("c", "gru", 2, 5)]
+    path = tmp_path / "model"
+    written = files.write(path, layers, to="tf1", forget_bias=forget_bias)
+    assert [file.name for file in written] == ["model.data-00000-of-00001", "model.index"]
+    with tf.Graph().as_default(), v1.Session() as session:
+        cells = [
+            rnn_cell.BasicLSTMCell(4, forget_bias),
+            rnn_cell.LSTMCell(2, use_peepholes=True, forget_bias=forget_bias),
+            rnn_cell.GRUCell(5),
+        ]
+        hs, _ = v1.nn.dynamic_rnn(rnn_cell.MultiRNNCell(cells), tf.constant(XS), dtype=tf.float32)
+        v1.train.Saver().restore(session, str(path))
+        np.testing.assert_allclose(session.run(hs), expected(layers, XS), rtol=0, atol=1e-6)
+    back = files.read(path, forget_bias=forget_bias)
+    for one, two in zip(back, layers, strict=True):
+        same(one, two)
+
+
+def test_tensorflow_names_for_what_came_from_elsewhere(tf, tmp_path):
+    files.write(tmp_path / "a", chain("pair"), to="tf1")
+    assert [one.name for one in files.read(tmp_path / "a")] == [
+        "bidirectional_rnn/fw/basic_lstm_cell", "bidirectional_rnn/bw/basic_lstm_cell"
+    ]  # fmt: skip
+    files.write(
+        tmp_path / "b", [layer("x/y", "coupled"), layer("z", "rnn", reverse=True)], to="tf1"
+    )
+    found = files.read(tmp_path / "b")
+    assert [(one.name, one.cell, one.reverse) for one in found] == [
+        ("x_y/coupled_input_forget_gate_lstm_cell", "coupled", False),
+        ("z/bw/basic_rnn_cell", "rnn", True),
+    ]
+    files.write(tmp_path / "d", [layer("x", "lstm"), layer("y", "lstm", reverse=True)], to="tf1")
+    scopes = ["x/basic_lstm_cell", "y/bw/basic_lstm_cell"]  # two names are no two halves
+    assert [one.name for one in files.read(tmp_path / "d")] == scopes
+    original = files.read(FOLDER / "checkpoints" / "custom_name")
+    files.write(tmp_path / "c", original, to="tf1")
+    assert files.read(tmp_path / "c")[0].name == "encoder/memory"
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_our_own_form_keeps_everything(tmp_path, dtype):
+    layers = [
+        layer(f"a/{cell}", cell, dtype=dtype, reverse=k % 2 > 0) for k, cell in enumerate(CELLS)
+    ]
+    paths = [tmp_path / name for name in ("a.npz", "b.npz")]
+    for path in paths:
+        files.write(path, layers, to="npz")
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    for one, two in zip(files.read(paths[0]), layers, strict=True):
+        assert (one.name, one.layout, one.params.b.dtype) == (two.name, "lstmbook", dtype)
+        same(one, two, atol=0)
+
+
+def test_writing_is_all_or_nothing(tmp_path):
+    layers, path = [layer("a", "lstm")], tmp_path / "w.npz"
+
+    def check(made):
+        assert files.read(made)[0].name == "a"
+        assert not path.exists()
+        raise RuntimeError("not good enough")
+
+    with pytest.raises(RuntimeError, match="not good enough"):
+        files.write(path, layers, to="npz", check=check)
+    assert list(tmp_path.iterdir()) == []
+    path.write_text("mine")
+    with pytest.raises(FileError, match="is there already; overwrite=True replaces it"):
+        files.write(path, layers, to="npz")
+    assert path.read_text() == "mine"
+    files.write(path, layers, to="npz", overwrite=True)
+    assert files.read(path)[0].cell == "lstm"
+    assert [item.name for item in tmp_path.iterdir()] == ["w.npz"]
+
+
+def test_what_cannot_be_written(tmp_path):
+    one, path = layer("enc", "peephole"), tmp_path / "w"
+    with pytest.raises(LayoutError, match=says("enc: layout 'keras' cannot hold", "nearest there")):
+        files.write(path.with_suffix(".keras"), [one], to="keras")
+    with pytest.raises(LayoutError, match=says("enc: layout 'torch' cannot hold the cell 'gru'")):
+        files.write(path.with_suffix(".pt"), [layer("enc", "gru")], to="torch")
+    with pytest.raises(ValueError, match="to='jax'; expected one of npz, keras, torch, onnx, tf1"):
+        files.write(path, [one], to="jax")
+    with pytest.raises(FileError, match=says("to='onnx' writes files that end in .onnx")):
+        files.write(path, [one], to="onnx")
+    with pytest.raises(ValueError, match="there is no layer to write"):
+        files.write(path.with_suffix(".npz"), [], to="npz")
+    with pytest.raises(ValueError, match="two layers are called 'enc'"):
+        files.write(path.with_suffix(".npz"), [one, one], to="npz")
+    with pytest.raises(ValueError, match="enc has no cell: because"):
+        files.write(path.with_suffix(".npz"), [one._replace(cell=None, note="because")], to="npz")
+    with pytest.raises(FileError, match="cannot be written: No such file or directory"):
+        files.write(tmp_path / "none" / "w.npz", [one], to="npz")
+    assert list(tmp_path.iterdir()) == []
+
+
+# Wrong, hostile and damaged files
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("w.h5", b"\x89PNG\r\n\x1a\n" + bytes(99), "its name says Keras, but it begins with"),
+        ("w.onnx", b"not a model at all", "is no ONNX model, or a damaged one"),
+        ("w.npz", b"", "is empty"),
+        ("w.npz", b"PK\x03\x04" + bytes(99), "is a damaged or truncated archive"),
+        ("w.npy", b"\x93NUMPY" + bytes(99), "one array without a name"),
+        ("w.tflite", bytes(4) + b"TFL3" + bytes(9), "is a TensorFlow Lite model"),
+        ("w.safetensors", b"\xff" * 7 + b"\x7f{" + bytes(9), "is said to have 9,223,372,036,854"),
+        ("w.safetensors", struct.pack("<Q", 2) + b"{}", None),
+        ("notes.txt", b"Dear diary", "which is none of: TensorFlow checkpoint, Keras, ONNX"),
+    ],
+)
+def test_wrong_files(onnx, safetensors, tmp_path, name, content, why):
+    (tmp_path / name).write_bytes(content)
+    if why is None:
+        assert files.read(tmp_path / name) == []
+        return
+    with pytest.raises(FileError, match=says(str(tmp_path / name), why)):
+        files.read(tmp_path / name)
+
+
+def test_files_that_are_not_there(tmp_path, monkeypatch):
+    with pytest.raises(FileError, match="there is no such file"):
+        files.read(tmp_path / "none.npz")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(FileError, match="is no file"):
+        files.read(tmp_path / "pipe")
+    (tmp_path / "w.npz").write_bytes(b"x")
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(FileError, match="cannot be opened: Permission denied"):
+        files.read(tmp_path / "w.npz")
+
+
+def test_an_archive_of_another_kind(tmp_path):
+    with zipfile.ZipFile(tmp_path / "w.npz", "w") as archive:
+        archive.writestr("readme.txt", "hello")
+    with pytest.raises(FileError, match="is an archive, but not of Keras"):
+        files.read(tmp_path / "w.npz")
+    with zipfile.ZipFile(tmp_path / "w.keras", "w") as archive:
+        archive.writestr("config.json", "{}")
+    pytest.importorskip("h5py")
+    with pytest.raises(FileError, match=r"it has no model\.weights\.h5 in it"):
+        files.read(tmp_path / "w.keras")
+
+
+def npy(shape, dtype="<f4", data=b""):
+    out = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        out, {"descr": dtype, "fortran_order": False, "shape": shape}
+    )
+    return out.getvalue() + data
+
+
+def test_files_that_claim_too_much(h5py, onnx, tmp_path):
+    with zipfile.ZipFile(tmp_path / "w.npz", "w") as archive:
+        archive.writestr("rnn/gru_cell/gates/kernel.npy", npy((10**6, 10**6)))
+    with pytest.raises(FileError, match=says("is damaged: rnn/gru_cell/gates/kernel.npy is said")):
+        files.read(tmp_path / "w.npz")
+    with h5py.File(tmp_path / "w.h5", "w") as file:  # no byte of it is stored
+        file.attrs["layer_names"] = [b"lstm"]
+        group = file.create_group("lstm")
+        group.attrs["weight_names"] = [b"lstm/kernel:0", b"lstm/recurrent_kernel:0"]
+        group.create_dataset("lstm/kernel:0", (10, 4 * 10**6), "f4", chunks=(1, 1000))
+        group.create_dataset("lstm/recurrent_kernel:0", (10**6, 4 * 10**6), "f4", chunks=(1, 1000))
+    with pytest.raises(
+        FileError, match=says("lstm", "takes 16,000,160,000,000 bytes; the limit is")
+    ):
+        files.read(tmp_path / "w.h5")
+    model = onnx_model(onnx, [onnx_node(onnx, hidden_size=4)], onnx_arrays("lstm")[1])
+    model.graph.initializer[0].dims[:] = [1, 4 * 10**6, 10**6]
+    with pytest.raises(FileError, match="the limit is 2,147,483,648"):
+        files.read(save(onnx, model, tmp_path / "m.onnx"))
+
+
+def test_the_limit_can_be_moved(tmp_path):
+    own = layouts.export("lstm", "tf1", layer("x", "lstm").params)
+    np.savez(tmp_path / "w.npz", **{f"rnn/lstm_cell/{key}": a for key, a in own.items()})
+    with pytest.raises(FileError, match=says("takes 512 bytes; the limit is 500", "max_bytes=512")):
+        files.read(tmp_path / "w.npz", max_bytes=500)
+    assert len(files.read(tmp_path / "w.npz", max_bytes=512)) == 1
+
+
+def test_an_archive_that_swells_is_not_unpacked(tmp_path):
+    size = 40 * 2**20
+    data = npy((size // 4,), data=bytes(size))
+    with zipfile.ZipFile(tmp_path / "w.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("rnn/gru_cell/candidate/kernel.npy", data)
+    assert (tmp_path / "w.npz").stat().st_size < 10**5
+    with pytest.raises(FileError, match="the limit is 1,000,000"):
+        files.read(tmp_path / "w.npz", max_bytes=10**6)
+
+
+@pytest.mark.parametrize("kind", ["external link", "soft link", "external", "virtual"])
+def test_hdf5_that_leads_elsewhere(h5py, tmp_path, kind):
+    secret = tmp_path / "secret.h5"
+    with h5py.File(secret, "w") as file:
+        file["kernel"] = np.zeros((3, 16), np.float32)
+    with h5py.File(tmp_path / "w.h5", "w") as file:
+        file.attrs["layer_names"] = [b"lstm"]
+        group = file.create_group("lstm")
+        names = ["kernel", "recurrent_kernel"]
+        group.attrs["weight_names"] = [name.encode() for name in names]
+        group["recurrent_kernel"] = np.zeros((4, 16), np.float32)
+        if kind == "external link":
+            group["kernel"] = h5py.ExternalLink(str(secret), "/kernel")
+        elif kind == "soft link":
+            group["kernel"] = h5py.SoftLink("/lstm/recurrent_kernel")
+        elif kind == "external":
+            group.create_dataset("kernel", (3, 16), "f4", external=[(str(secret), 0, 192)])
+        else:
+            layout = h5py.VirtualLayout((3, 16), "f4")
+            layout[:] = h5py.VirtualSource(secret, "kernel", (3, 16))
+            group.create_virtual_dataset("kernel", layout)
+    with pytest.raises(FileError, match=r"not followed|keeps its numbers in another file"):
+        files.read(tmp_path / "w.h5")
+
+
+@pytest.fixture(scope="module")
+def whole(tf, keras, h5py, onnx, torch, safetensors, tmp_path_factory):
+    """A whole file of each kind, and what is in it."""
+    folder = tmp_path_factory.mktemp("whole")
+    layers = [layer("a/fw/x", "lstm"), layer("a/bw/x", "lstm", reverse=True)]
+    for to, name in [("npz", "w.npz"), ("keras", "w.keras"), ("keras", "w.h5"), ("tf1", "w"),
+                     ("keras", "w.weights.h5"), ("torch", "w.pt"), ("torch", "w.safetensors"),
+                     ("onnx", "w.onnx")]:  # fmt: skip
+        files.write(folder / name, layers, to=to)
+    return folder
+
+
+DAMAGED = ["w.npz", "w.keras", "w.h5", "w.weights.h5", "w.pt", "w.safetensors", "w.onnx",
+           "w.index", "w.data-00000-of-00001"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_damaged_files_are_read_or_refused(whole, tmp_path, name, data):
+    """Truncated or with other bytes: layers, or a FileError, and never anything else."""
+    content = bytearray((whole / name).read_bytes())
+    if data.draw(st.booleans(), "truncate"):
+        del content[data.draw(st.integers(0, len(content) - 1), "at") :]
+    else:
+        places = st.lists(
+            st.tuples(st.integers(0, len(content) - 1), st.integers(0, 255)), min_size=1, max_size=6
+        )
+        for place, value in data.draw(places, "bytes"):
+            content[place] = value
+    for other in whole.glob("w.[id]*"):
+        shutil.copy(other, tmp_path)
+    (tmp_path / name).write_bytes(content)
+    try:
+        found = files.read(tmp_path / name)
+    except FileError as error:
+        told = str(error)
+        found = []
+    else:
+        told = str(tmp_path)
+    assert str(tmp_path) in told
+    assert "\n" not in told
+    assert all(isinstance(one, Layer) for one in found)
+
+
+def test_a_missing_library_is_named(tmp_path, monkeypatch):
+    import importlib
+
+    real = importlib.import_module
+
+    def without(name, package=None):
+        if name.split(".")[0] in ("h5py", "tensorflow", "onnx", "torch", "safetensors", "keras"):
+            raise ImportError(name)
+        return real(name, package)
+
+    monkeypatch.setattr(importlib, "import_module", without)
+    (tmp_path / "w.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(99))
+    (tmp_path / "w.onnx").write_bytes(b"x")
+    (tmp_path / "w.safetensors").write_bytes(struct.pack("<Q", 2) + b"{}")
+    (tmp_path / "w.pt").write_bytes(b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19" + bytes(99))
+    for path, module, extra in [
+        ("w.h5", "h5py", "files"),
+        ("w.onnx", "onnx", "files"),
+        ("w.safetensors", "safetensors", "files"),
+        ("w.pt", "PyTorch", "torch"),
+    ]:
+        with pytest.raises(ImportError, match=says(f"needs {module}", f"lstmbook[{extra}]")):
+            files.read(tmp_path / path)
+    with pytest.raises(ImportError, match=says("needs TensorFlow", "lstmbook[tf]")):
+        files.read(FOLDER / "checkpoints" / "gru")
