@@ -277,6 +277,16 @@ def fit(
     ------
     FloatingPointError
         If a loss or a gradient is not finite. The run stands as before that step.
+
+    Examples
+    --------
+    >>> from lstmbook import tasks
+    >>> task = tasks.parity(time=6)
+    >>> model = init_model(np.random.default_rng(0), "lstm", 1, 12, 1)
+    >>> run = start(model, seed=0, learning_rate=0.03)
+    >>> run = fit(run, task.source(size=32), task.loss, steps=200, progress=False)
+    >>> tasks.evaluate(run.model, task).accuracy > 0.95
+    True
     """
     # What a step that was interrupted left behind.
     del run.losses[run.step :], run.norms[run.step :]

@@ -213,6 +213,13 @@ def test_a_certificate_sees_a_small_change(cell):
         assert not certificate.certify([one], [other]).ok, field
 
 
+def test_what_a_certificate_runs_on():
+    xs, state, lengths = certificate._inputs(layer("a", "lstm"), 0, np.float32)
+    assert sorted(lengths) == [0, 3, 6, 7]
+    assert xs.shape == (4, 7, 3)
+    assert all(np.abs(part).min() > 0 for part in state)
+
+
 def test_a_certificate_pairs_by_what_layers_compute():
     layers = [layer(name, "lstm") for name in "abc"]
     for k, one in enumerate(layers):

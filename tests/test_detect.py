@@ -208,7 +208,9 @@ def _disguise(rng):
     if rng.random() < 0.2 and steps > 1:  # the last outputs alone
         limits = np.full(batch, steps) if lengths is None else lengths
         hs = hs[np.arange(batch), limits - 1]
-    if rng.random() < 0.4:
+    if steps == 1 and rng.random() < 0.3:
+        axes, xs, hs = "one time step, a row is a sequence", xs[:, 0], hs[:, 0]
+    elif rng.random() < 0.4:
         axes, xs = "time first", xs.swapaxes(0, 1)
         hs = hs.swapaxes(0, 1) if hs.ndim == 3 else hs
     elif batch == 1 and lengths is None and rng.random() < 0.5:

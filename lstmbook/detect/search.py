@@ -190,7 +190,7 @@ def search(
             table = _pruned(pair, reading, family, table, forget_biases, tolerance)
             if less is not every and len(table["order"]):
                 table = _beside(reading, family, table, len(forget_biases))
-                table = _pruned(pair, reading, family, table, forget_biases, tolerance)
+                table = _pruned(pair, reading, family, table, forget_biases, tolerance, some=True)
             fits = list(_whole(pair, reading, family, table, forget_biases, tolerance))
             left_out += max(0, len(fits) - _MOST)
             found += fits[:_MOST]
@@ -207,14 +207,15 @@ def _pruned(
     table: Table,
     forget_biases: Array,
     tolerance: float,
+    *,
+    some: bool = False,
 ) -> Table:
-    """The rows of a table that fit a part of the pair."""
+    """The rows of a table that fit a part of the pair; ``some`` if it is no whole table."""
     aligned = len(reading.h_aligned) if table["h"].any() else 1
     # A first step from h = 0 does not see how the blocks of W_h go with those of W_x.
-    late = aligned > 1 and pair.hs is not None and not pair.state[0].any()
-    full = table["h"]
+    late = aligned > 1 and not some and pair.hs is not None and not pair.state[0].any()
     if late:
-        first = np.flatnonzero(full == 0)
+        first = np.flatnonzero(table["h"] == 0)
         group = _codes([column for name, column in table.items() if name != "h"])
     for number, stage in enumerate(_stages(pair)):
         if not len(table["order"]):
