@@ -62,10 +62,19 @@ def test_a_model_can_be_trained_on_it(name):
 
 @each_task
 def test_evaluation_is_apart_from_training(name):
-    task = TASKS[name]()
-    held_out = task.batch(rng_of(0, 0, 1), 8).xs
-    for step in range(1, 4):
-        assert not np.array_equal(held_out, task.batch(rng_of(0, step), 8).xs)
+    task, drawn = TASKS[name](), []
+
+    def draw(rng, size):
+        drawn.append(task.draw(rng, size))
+        return drawn[-1]
+
+    watched = task._replace(draw=draw)
+    model = init_model(rng_of(0), "rnn", task.input_size, 2, task.output_size)
+    fit(start(model), watched.source(8), task.loss, 3, progress=False)
+    evaluate(model, watched, 8)
+    *trained, judged = drawn
+    assert len(trained) == 3
+    assert not any(np.array_equal(judged.xs, batch.xs) for batch in trained)
 
 
 # The best blind answer, and the best answer of all, for each task.
@@ -391,6 +400,13 @@ def test_the_tale():
         assert len(piece) == 21
         assert piece in text
         np.testing.assert_array_equal(xs[1:], targets[:-1])
+
+
+def test_pieces_come_from_anywhere_in_the_tale(monkeypatch):
+    monkeypatch.setattr(tasks, "tale", lambda: "abcdefgh")
+    batch = tasks.characters(6).batch(rng_of(0), 20)
+    tasks._tale_scores.cache_clear()
+    assert {tuple(row) for row in batch.targets} == {(1, 2, 3, 4, 5, 6), (2, 3, 4, 5, 6, 7)}
 
 
 @pytest.mark.parametrize("time", [1, 3, 50])

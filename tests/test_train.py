@@ -559,6 +559,7 @@ def test_interrupted_anywhere_is_resumed(tmp_path, monkeypatch, at):
     stored = load(path)
     assert stored.step == run.step
     assert len(stored.losses) == stored.step
+    assert all(step <= stored.step for step, _ in stored.evaluations)
     for half in (run, stored):
         assert_same(everything(go(half, 12)), everything(whole))
 
