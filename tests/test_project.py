@@ -124,3 +124,13 @@ def test_no_machine_path():
         for place in MACHINE_PATH.finditer(content)
     ]
     assert found == []
+
+
+def test_checkpoints_of_the_package_are_those_of_the_tests():
+    """The package ships copies, so that a chapter has them in Colab too."""
+    shipped = ROOT / "lstmbook" / "data" / "checkpoints"
+    kept = [ROOT / "tests" / "tf1" / folder for folder in ("checkpoints", "more/1.12.3")]
+    for path in shipped.iterdir():
+        if path.name != "README.md":
+            known = {other.read_bytes() for k in kept if (other := k / path.name).exists()}
+            assert path.read_bytes() in known, path.name
