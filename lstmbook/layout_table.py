@@ -10,7 +10,7 @@ framework that has no coupled cell computes one. A block that the framework does
 
 from typing import NamedTuple
 
-__all__ = ["LAYOUTS", "Layout", "Stored"]
+__all__ = ["LAYOUTS", "ONNX_NODES", "Layout", "Stored"]
 
 
 class Stored(NamedTuple):
@@ -350,4 +350,15 @@ LAYOUTS: dict[str, Layout] = {
             "gru_reset_after": _RESET_BEFORE.format("Haiku's GRU"),
         },
     ),
+}
+
+# The operator of ONNX that computes a cell in the layout onnx, and the attributes that make it so.
+ONNX_NODES: dict[str, tuple[str, dict[str, int]]] = {
+    "rnn": ("RNN", {}),
+    "lstm": ("LSTM", {}),
+    "peephole": ("LSTM", {}),
+    "coupled": ("LSTM", {"input_forget": 1}),
+    "coupled_peephole": ("LSTM", {"input_forget": 1}),
+    "gru": ("GRU", {"linear_before_reset": 0}),
+    "gru_reset_after": ("GRU", {"linear_before_reset": 1}),
 }

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..activations import Array
+from ..layout_table import ONNX_NODES
 from ._base import Aside, FileError, Layer, Request, floats, make, need, refuse
 from ._names import torch_layers
 from ._stack import Level, exported, is_chain, stack
@@ -259,16 +260,6 @@ def _cannot(operator: str, attributes: Mapping[str, Any], direction: int) -> str
 
 # Writing
 
-_NODES: dict[str, tuple[str, dict[str, int]]] = {
-    "rnn": ("RNN", {}),
-    "lstm": ("LSTM", {}),
-    "peephole": ("LSTM", {}),
-    "coupled": ("LSTM", {"input_forget": 1}),
-    "coupled_peephole": ("LSTM", {"input_forget": 1}),
-    "gru": ("GRU", {"linear_before_reset": 0}),
-    "gru_reset_after": ("GRU", {"linear_before_reset": 1}),
-}
-
 
 def write(path: Path, layers: list[Layer], forget_bias: float) -> None:
     """A model of recurrent nodes in sequence, or side by side where the sizes make no sequence.
@@ -324,7 +315,7 @@ def _level_nodes(
     make: Any, level: Level, x: str, y: str, end: str, weights: Mapping[str, Array]
 ) -> list[Any]:
     """The recurrent node, and what brings its ``(time, directions, batch, hidden)`` to ``y``."""
-    operator, attributes = _NODES[level.cell]
+    operator, attributes = ONNX_NODES[level.cell]
     direction = "reverse" if level.layers[0].reverse else "forward"
     states = [f"initial_{part}{end}" for part in level.states]
     inputs = [x, f"W{end}", f"R{end}", f"B{end}", "sequence_lens", *states]

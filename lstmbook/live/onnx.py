@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from .. import layouts
 from ..activations import Array
 from ..cells import Cell, find, name_of
+from ..layout_table import ONNX_NODES
 from ..sequence import check_arguments
 from ._loop import swap
 
@@ -27,15 +28,6 @@ except (ImportError, AttributeError) as error:  # AttributeError: an onnx too ne
 __all__ = ["model", "run"]
 
 _OPSET = 14
-_NODES: dict[str, tuple[str, dict[str, int]]] = {
-    "rnn": ("RNN", {}),
-    "lstm": ("LSTM", {}),
-    "peephole": ("LSTM", {}),
-    "coupled": ("LSTM", {"input_forget": 1}),
-    "coupled_peephole": ("LSTM", {"input_forget": 1}),
-    "gru": ("GRU", {"linear_before_reset": 0}),
-    "gru_reset_after": ("GRU", {"linear_before_reset": 1}),
-}
 
 
 def model(cell: Cell | str, params: Any) -> Any:
@@ -55,7 +47,7 @@ def model(cell: Cell | str, params: Any) -> Any:
     """
     name = name_of(cell)
     arrays = layouts.export(name, "onnx", params)
-    operator, attributes = _NODES[name]
+    operator, attributes = ONNX_NODES[name]
     hidden = params.b.shape[-1]
     parts = find(cell).State._fields
     states = [f"initial_{part}" for part in parts]
