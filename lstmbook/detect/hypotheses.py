@@ -40,20 +40,16 @@ class Family(NamedTuple):
     holes: tuple[str, ...]  # the gates of the peepholes: "ifo", …; ("",) without
     kept: str = ""  # of a coupled cell: the gate that is computed, "f" or "i"
 
-    def table(
+    def sizes(
         self, reading: Reading, forget_biases: int, *, plain: bool = False, aligned: bool = False
-    ) -> Table:
-        """All hypotheses of this family about a reading; the usual ones first.
-
-        ``plain`` leaves out unusual activations, ``aligned`` all but the first way to pair the
-        blocks of different arrays.
-        """
+    ) -> dict[str, int]:
+        """How many values each column of `table` takes."""
         lstm, gru = "g" in self.orders[0], "z" in self.orders[0]
         forgets = lstm and self.kept != "i"
         sizes = {
-            "squash": len(GATES) if lstm or gru else 1,
-            "activation": len(ACTIVATIONS),  # of the candidate
-            "output": len(ACTIVATIONS) if lstm else 1,
+            "squash": len(GATES) if (lstm or gru) and not plain else 1,
+            "activation": 1 if plain else len(ACTIVATIONS),  # of the candidate
+            "output": len(ACTIVATIONS) if lstm and not plain else 1,
             "forget": forget_biases if forgets else 1,
             "old": 2 if self.holes[0] else 1,  # whether o's peephole sees the old cell state
             "flipped": 2 if gru else 1,  # whether the blend is (1 - z) h + z n
@@ -62,10 +58,19 @@ class Family(NamedTuple):
             "h": len(reading.h_aligned),
             "b": len(reading.b_aligned),
         }
-        if plain:
-            sizes["squash"] = sizes["activation"] = sizes["output"] = 1
         if aligned or math.prod(sizes.values()) > _MOST:
             sizes["h"] = sizes["b"] = 1
+        return sizes
+
+    def table(
+        self, reading: Reading, forget_biases: int, *, plain: bool = False, aligned: bool = False
+    ) -> Table:
+        """All hypotheses of this family about a reading; the usual ones first.
+
+        ``plain`` leaves out unusual activations, ``aligned`` all but the first way to pair the
+        blocks of different arrays.
+        """
+        sizes = self.sizes(reading, forget_biases, plain=plain, aligned=aligned)
         grid = np.indices(tuple(sizes.values()), dtype=np.int16).reshape(len(sizes), -1)
         return dict(zip(sizes, grid, strict=True))
 

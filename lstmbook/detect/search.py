@@ -17,8 +17,8 @@ __all__ = ["Fit", "classes_of", "judge", "nearest", "run_fit", "search", "slips"
 
 _CHUNK = 300_000  # numbers at a time
 _MOST = 500  # fits that are kept
-_MANY = 20_000  # orders and pairs of blocks; beyond, the usual ones come first
-_TOO_MANY = 200_000  # beyond, unusual activations only with the arrays in one common order
+_MANY = 500_000  # hypotheses; beyond, the usual ones come first
+_TOO_MANY = 4_000_000  # beyond, not all are tried
 
 
 class Fit(NamedTuple):
@@ -165,21 +165,16 @@ def search(
 
     Where there are too many (an array for each gate, or the last outputs alone), first those with
     the usual activations and the arrays of all gates in one common order, and what stands beside
-    one that fits; then more.
+    one that fits; then more. Of very many, those with both unusual activations and arrays in no
+    common order are not tried.
     """
     tried = list(_combined(pairs, readings, cells, tolerances))
-    every = {"plain": False, "aligned": False}
-    count = sum(
-        len(family.orders) * len(family.holes) * len(reading.h_aligned) * len(reading.b_aligned)
-        for _, reading, family, _ in tried
-    )
-    levels = [every]
-    if any(pair.hs is None for pair in pairs):  # every hypothesis runs over all steps
-        levels = [{"plain": True, "aligned": True}, every]
-    if count > _MANY:
-        levels = [{"plain": True, "aligned": True}, {"aligned": True}]
-        levels += [{"plain": True}] if count <= 10 * _TOO_MANY else []
-        levels += [every] if count <= _TOO_MANY else []
+    usual, wider = {"plain": True, "aligned": True}, [{"aligned": True}, {"plain": True}, _EVERY]
+    rollout = any(pair.hs is None for pair in pairs)  # then every hypothesis runs over all steps
+    size = _size(tried, forget_biases, _EVERY)
+    levels = [_EVERY] if size <= _MANY and not rollout else [usual]
+    if levels == [usual]:
+        levels += [less for less in wider if _size(tried, forget_biases, less) <= _TOO_MANY]
     for less in levels:
         found: list[Fit] = []
         left_out = 0
@@ -188,7 +183,7 @@ def search(
                 continue
             table = family.table(reading, len(forget_biases), **less)
             table = _pruned(pair, reading, family, table, forget_biases, tolerance)
-            if less is not every and len(table["order"]):
+            if less is not _EVERY and len(table["order"]):
                 table = _beside(reading, family, table, len(forget_biases))
                 table = _pruned(pair, reading, family, table, forget_biases, tolerance, some=True)
             fits = list(_whole(pair, reading, family, table, forget_biases, tolerance))
@@ -198,6 +193,19 @@ def search(
             break
     found.sort(key=_plain)
     return Fits(found[:_MOST], left_out + len(found[_MOST:]))
+
+
+_EVERY = {"plain": False, "aligned": False}
+
+
+def _size(
+    tried: list[tuple[Pair, Reading, Family, float]], forget_biases: Array, less: dict[str, bool]
+) -> int:
+    """The number of hypotheses."""
+    return sum(
+        math.prod(family.sizes(reading, len(forget_biases), **less).values())
+        for _, reading, family, _ in tried
+    )
 
 
 def _pruned(
