@@ -18,7 +18,7 @@ __all__ = ["Piece", "Reading", "readings_of"]
 
 COUNTS = (1, 3, 4)  # blocks of the cells: rnn; gru and coupled; lstm
 # So many arrays, ways or sets are all tried; of more, those that stand in runs or by turns.
-_FEW, _FEW_WAYS, _FEW_SETS = 3, 100, 24
+_FEW, _FEW_WAYS, _FEW_SETS = 4, 20, 24
 
 
 class Piece(NamedTuple):
@@ -285,7 +285,7 @@ def _halves(biases: list[_Block], count: int) -> Iterator[tuple[list[_Block], li
         )
         return
     size = len(biases)
-    if size <= 2 * _FEW:
+    if size <= _FEW:
         ways = [(0, *rest) for k in range(size - 1) for rest in combinations(range(1, size), k)]
     else:
         ways = [tuple(range(size // 2)), tuple(range(0, size, 2))]
@@ -294,7 +294,7 @@ def _halves(biases: list[_Block], count: int) -> Iterator[tuple[list[_Block], li
         second = [block for k, block in enumerate(biases) if k not in way]
         if _total(first) != count or _total(second) != count:
             continue
-        turns = permutations(second) if len(second) <= _FEW else [tuple(second)]
+        turns = permutations(second) if size <= _FEW else [tuple(second)]
         for turned in turns:
             if _widths(first) == _widths(list(turned)):
                 yield first, list(turned)
