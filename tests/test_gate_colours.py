@@ -53,6 +53,8 @@ def tiles(source):
         ("1 - z", "ifgorz", ["keep z"]),
         ("a^n b^n", "ifgon", []),
         ("i = 1 - f", "", []),
+        (r"k \in \{i, f\}", "ifgo", ["write i", "keep f"]),
+        (r"{g}, {z}_t", "ifgoz", []),  # braces say: not a gate
         (r"\operatorname{diag}(1 - h_t^2)", "ifgo", []),
         ("f(x), g'", "ifgo", []),
         (r"(r_k - r_j)", "ifgorzn", []),

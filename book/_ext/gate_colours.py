@@ -4,8 +4,9 @@ In an equation a gate is a letter with a time, ``i_t``, or a letter alone in
 its own formula, ``$1 - z$``. In a table it is also a letter of an order
 such as ``i, j, f, o``. A letter alone that could mean something else, ``z``
 in a sigmoid or ``n`` for a number, is a gate only on a page whose equations
-define it. The sources stay plain; the colours are classes, which
-lstmbook.css fills from the colours of `lstmbook.draw`.
+define it; braces, ``{g}_t``, say that a letter is none. The sources stay
+plain; the colours are classes, which lstmbook.css fills from the colours of
+`lstmbook.draw`.
 """
 
 import re
@@ -22,7 +23,7 @@ STATES = ({"h", "c"}, {"h"}, {"c"})
 
 TEXT = re.compile(r"\\(?:text|operatorname|begin|end|mathrm)\{[^}]*\}")
 GATE = re.compile(
-    r"(?<![\\A-Za-z_{^|])([ifgorzn])(_t|_\{t[^}]*\})?(?![A-Za-z_(^'])"
+    r"(?<![\\A-Za-z_^|])(?<!(?<!\\){)([ifgorzn])(_t|_\{t[^}]*\})?(?![A-Za-z_(^'])"
 )
 BLOCK = r"(?:-?[a-z]{1,2}|\.)"  # -f is the negated block, a dot is not read
 ORDER = re.compile(rf"{BLOCK}(?:(?:, ?| ){BLOCK})*")
