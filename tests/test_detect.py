@@ -439,6 +439,18 @@ def test_a_function_of_no_cell_here_is_not_claimed():
     assert found.nearest.distance > 1e-3
 
 
+def test_a_clip_that_does_not_show_is_noted():
+    """TensorFlow's raw ops clip the cell state at 3: not claimed to be absent if never reached."""
+    _, params, xs, state = case("lstm", scale=0.3)
+    clipped = next(s for s in SLIPS if (s.cell, s.name) == ("lstm", "c_clipped"))
+    hs = outputs_of(clipped.step, params, xs, state)
+    largest = max(np.abs(np.clip(hs, -1, 1)).max(), np.abs(state.c).max())
+    found = detect(params, xs, hs, state=state)
+    (note,) = found.notes
+    assert note.startswith("|c| stayed below ")
+    assert largest < float(note.split()[3].rstrip(":")) < 3
+
+
 def test_shapes_of_no_cell():
     found = detect(
         {"w": np.zeros((3, 20)), "d": np.zeros((5, 7))}, np.ones((2, 4, 3)), np.ones((2, 4, 5))
@@ -486,7 +498,7 @@ def test_files(tmp_path):
 
 
 def test_files_that_cannot_be_read(tmp_path):
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match="there is no file"):
         detect_file(tmp_path / "none.npz")
     np.savez(tmp_path / "a.npz", a0=np.ones((2, 3)))
     with pytest.raises(ValueError, match=r"a\.npz has no array 'x'; the input is x"):

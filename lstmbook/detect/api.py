@@ -15,7 +15,16 @@ from ..cells import CELLS, find, name_of
 from .pair import BATCH_FIRST, SEQUENCE, Pair, has_cell_state, pairs_of, precision_of, sizes_of
 from .readings import Reading, readings_of
 from .report import Detection, Match, Probe, match_of
-from .search import Fit, classes_of, nearest, run_fit, search, slips, tolerance_of
+from .search import (
+    Fit,
+    classes_of,
+    largest_cell_state,
+    nearest,
+    run_fit,
+    search,
+    slips,
+    tolerance_of,
+)
 
 __all__ = ["detect", "detect_file"]
 
@@ -189,6 +198,8 @@ def _read(path: str | PathLike[str]) -> dict[str, Array]:
             raise ValueError(f"it holds {size} bytes unpacked, more than {_LARGEST}")
         with np.load(Path(path), allow_pickle=False) as loaded:
             return dict(loaded)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"there is no file {path}") from None
     except (ValueError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} cannot be read as an .npz file of arrays: {error}") from error
 
@@ -333,6 +344,11 @@ def _notes(
             "and no other."
         ]
     notes = []
+    if len(matches) == 1 and "c" in CELLS[matches[0].cell].State._fields and not matches[0].slip:
+        notes.append(
+            f"|c| stayed below {np.ceil(10 * largest_cell_state(matches[0].fit)) / 10:.1f}: a clip "
+            "of the cell state beyond that does not show in this pair."
+        )
     if len(matches) > 1:
         pair = matches[0].fit.pair
         still = not any(part.any() for part in pair.state)

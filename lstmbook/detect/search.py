@@ -13,7 +13,17 @@ from .hypotheses import Family, Table, families_of, near, params_of, predict
 from .pair import Pair
 from .readings import Reading
 
-__all__ = ["Fit", "classes_of", "judge", "nearest", "run_fit", "search", "slips", "tolerance_of"]
+__all__ = [
+    "Fit",
+    "classes_of",
+    "judge",
+    "largest_cell_state",
+    "nearest",
+    "run_fit",
+    "search",
+    "slips",
+    "tolerance_of",
+]
 
 _CHUNK = 300_000  # numbers at a time
 _MOST = 500  # fits that are kept
@@ -408,13 +418,31 @@ def run_fit(fit: Fit, xs: Array, state: tuple[Array, Array]) -> tuple[Array, Arr
             h, now = fit.slip.step(params, x, now)
             hs.append(h)
         return np.stack(hs), now.h, getattr(now, "c", state[1])
-    biases = np.zeros(int(fit.row["forget"][0]) + 1)
-    biases[-1] = fit.forget_bias
+    biases = np.full(int(fit.row["forget"][0]) + 1, fit.forget_bias)
     h, c = (part[None] for part in state)
     for now in predict(fit.family, fit.reading, fit.row, biases, xs, state):
         h, c = now
         hs.append(h[0])
     return np.stack(hs), h[0], np.broadcast_to(c[0], state[1].shape)
+
+
+def largest_cell_state(fit: Fit) -> float:
+    """``max |c|`` that the pair reached."""
+    pair, largest = fit.pair, float(np.abs(fit.pair.state[1]).max())
+    biases = np.full(int(fit.row["forget"][0]) + 1, fit.forget_bias)
+    states = predict(
+        fit.family,
+        fit.reading,
+        fit.row,
+        biases,
+        pair.xs,
+        pair.state,
+        alive=pair.alive,
+        forced=pair.hs,
+    )
+    for _, c in states:
+        largest = max(largest, float(np.abs(c).max()))
+    return largest
 
 
 def classes_of(fits: list[Fit], rng: np.random.Generator, precision: str) -> list[list[Fit]]:
