@@ -6,8 +6,8 @@ single run. `results` reads the file.
 
 The comparison is one of equal weights: each cell has the hidden size that comes nearest to the
 number of weights of an LSTM of `HIDDEN`, so a simple RNN has twice as many units, a GRU a few more.
-Each is trained at every rate of `SETTINGS["rates"]`, since no rate suits all, and from every seed. All else is
-alike. No run is left out.
+Each is trained at every rate of `SETTINGS["rates"]`, since no rate suits all, and from every seed.
+All else is alike. No run is left out.
 
 The parts that the small study takes away follow Greff et al. (2017), section V.
 """
