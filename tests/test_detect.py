@@ -518,6 +518,83 @@ def test_files_that_cannot_be_read(tmp_path):
         detect_file(tmp_path / "o.npz")
 
 
+@pytest.mark.parametrize("saved", [np.savez, np.savez_compressed])
+def test_damaged_files(tmp_path, saved):
+    """Cut or with a byte changed: the same answer, or a clear error, and nothing else."""
+    _, params, xs, state = case("rnn", dtype=np.float32)
+    hs, _ = run("rnn", params, xs, state)
+    arrays = disguised(layouts.export("rnn", "tf1", params))
+    saved(tmp_path / "whole.npz", **arrays, x=xs, y=hs, h0=state.h)
+    whole, rng = (tmp_path / "whole.npz").read_bytes(), np.random.default_rng(0)
+    assert detect_file(tmp_path / "whole.npz")
+    read = 0
+    for at in rng.integers(len(whole), size=150):
+        damaged = bytearray(whole)
+        damaged[at] ^= 1 << rng.integers(8)
+        if rng.random() < 0.2:
+            damaged = damaged[:at]
+        (tmp_path / "damaged.npz").write_bytes(damaged)
+        try:
+            read += bool(detect_file(tmp_path / "damaged.npz"))
+        except (ValueError, TypeError) as error:
+            assert str(error)
+    assert read < 60
+
+
+def test_a_file_that_unpacks_to_too_much(tmp_path, monkeypatch):
+    np.savez(tmp_path / "big.npz", x=np.ones(1000))
+    monkeypatch.setattr("lstmbook.detect.api._LARGEST", 1000)
+    with pytest.raises(ValueError, match=r"big\.npz .* bytes unpacked, more than 1000"):
+        detect_file(tmp_path / "big.npz")
+
+
+# Shapes of states and outputs
+
+
+def test_states_in_their_many_shapes():
+    _, params, xs, state = case("lstm")
+    hs, end = run("lstm", params, xs, state)
+    packed = np.concatenate([state.c, state.h], axis=1)  # TensorFlow's state_is_tuple=False
+    assert detect(params, xs, hs, state=packed).match.state_order == "c, h"
+    assert detect(params, xs, hs, state=(state.h[None], state.c[None])).match.state_order == "h, c"
+    onnx = hs.swapaxes(0, 1)[:, None]
+    found = detect(params, xs.swapaxes(0, 1), onnx, state=state, final=[end.h, end.c])
+    assert (found.match.axes, found.match.state_order) == ("time first", "h, c")
+    wrong = {"h": end.h + 0.1, "c": end.c}
+    assert not detect(params, xs, hs, state=state, final=wrong).matches
+    assert not detect(params, xs, hs, state=state, final={"h": end.h, "c": end.c + 0.1}).matches
+    _, params, xs, state = case("gru")
+    hs, _ = run("gru", params, xs, state)
+    assert detect(params, xs, hs, state=state.h).match.cell == "gru"
+    assert detect(params, xs, hs, state=[state.h]).match.cell == "gru"
+    one, _ = run("gru", params, xs[:1], (state.h[:1],))
+    assert detect(params, xs[0], one[0], state=state.h[0]).match.axes.startswith("one sequence")
+    step, _ = run("gru", params, xs[:, :1], state)
+    found = detect(params, xs[:, 0], step[:, 0], state=state.h)
+    assert found.match.axes == "one time step, a row is a sequence"
+
+
+def test_many_that_fit_are_not_all_printed():
+    _, params, xs, _ = case("peephole")
+    arrays = disguised(layouts.export("peephole", "tf1", params))
+    hs, _ = run("peephole", params, xs[:, :1])
+    found = detect(arrays, xs[:, :1], hs)
+    assert len(found.matches) > 5
+    words = " ".join(str(found).split())
+    assert f"… and {len(found.matches) - 5} more." in words
+    assert "They differ in: " in words
+    assert found.to_dict()["probe"]["distance"] > 0
+    assert any(m.gate_order == "i g f o" and m.forget_bias == 1 for m in found.matches)
+
+
+def test_outputs_of_zeros_tell_nothing():
+    _, params, xs, _ = case("rnn")
+    zero = type(params)(*map(np.zeros_like, params))
+    found = detect(zero, xs, np.zeros((4, 6, 5)))
+    assert len({m.axes for m in found.matches}) == 2
+    assert "The outputs are all zero: they tell next to nothing." in found.notes
+
+
 # Errors
 
 

@@ -1,6 +1,9 @@
 """`detect` and `detect_file`; see `lstmbook.detect`."""
 
+import struct
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from os import PathLike
@@ -188,6 +191,10 @@ def detect_file(
 
 
 _LARGEST = 2**31  # bytes, unpacked
+_UNREADABLE = (  # what zipfile and NumPy raise for damaged files
+    *(ValueError, EOFError, KeyError, NotImplementedError, RuntimeError, SyntaxError, MemoryError),
+    *(OverflowError, zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError),
+)
 
 
 def _read(path: str | PathLike[str]) -> dict[str, Array]:
@@ -200,7 +207,7 @@ def _read(path: str | PathLike[str]) -> dict[str, Array]:
             return dict(loaded)
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no file {path}") from None
-    except (ValueError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile) as error:
+    except _UNREADABLE as error:
         raise ValueError(f"{path} cannot be read as an .npz file of arrays: {error}") from error
 
 
