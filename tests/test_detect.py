@@ -369,6 +369,50 @@ def test_orders_read_wrongly(cell, layout, read_as, order):
     assert layout not in match.layouts
 
 
+# Odd ways to store
+
+
+def test_one_bias_inside_the_reset():
+    _, params, xs, state = case("gru_reset_after")
+    b = params.b.copy()
+    b[2] = 0
+    params = params._replace(b=b)
+    hs, _ = run("gru_reset_after", params, xs, state)
+    kernel, recurrent, _ = layouts.export("gru_reset_after", "keras", params).values()
+    bias = np.concatenate([b[1], b[0], params.b_hn])
+    match = detect({"a": kernel, "b": recurrent, "c": bias}, xs, hs, state=state).match
+    assert match.arrays["c"] == "the bias of the h side (z r n)"
+    assert match.params.b_hn.any()
+
+
+def test_arrays_of_single_gates_in_different_orders():
+    _, params, xs, state = case("lstm")
+    stored = layouts.export("lstm", "tflite", params)
+    kernels, recurrent, biases = (
+        [v for k, v in stored.items() if word in k] for word in ("input_to", "recurrent_to", "bias")
+    )
+    arrays = [*kernels, *(recurrent[k] for k in (2, 0, 3, 1)), *(biases[k] for k in (1, 2, 0, 3))]
+    hs, _ = run("lstm", params, xs, state)
+    match = detect({f"a{k}": v for k, v in enumerate(arrays)}, xs, hs, state=state).match
+    names = {name: words.rpartition(" gate ")[2] or words for name, words in match.arrays.items()}
+    assert [names[f"a{k}"][0] for k in (0, 1, 3)] == ["i", "f", "o"]
+    assert [names[f"a{k}"][0] for k in (5, 6, 7)] == ["i", "o", "f"]
+    assert [match.arrays[f"a{k}"] for k in (8, 9, 10, 11)] == [
+        "the bias (f)", "the bias (g)", "the bias (i)", "the bias (o)",
+    ]  # fmt: skip
+    assert "tflite" in match.layouts
+
+
+def test_the_nearest_layout():
+    _, params, xs, state = case("lstm")
+    arrays = layouts.export("lstm", "keras", params)
+    arrays["recurrent_kernel"] = arrays["recurrent_kernel"].T
+    hs, _ = run("lstm", params, xs, state)
+    match = detect(disguised(arrays), xs, hs, state=state).match
+    assert (match.orientation, match.layouts) == ("columns, rows", ())
+    assert match.nearest_layout == "keras"
+
+
 # Several, none
 
 
@@ -460,7 +504,39 @@ def test_shapes_of_no_cell():
     assert "the last axes of xs and hs" in " ".join(str(found).split())
 
 
+def test_one_step_does_not_see_which_recurrent_array_is_which():
+    _, params, xs, _ = case("lstm")
+    hs, _ = run("lstm", params, xs[:, :1])
+    found = detect(disguised(layouts.export("lstm", "tflite", params)), xs[:, :1], hs)
+    words = {match.arrays["a4"] for match in found.matches}
+    assert len(words) >= 4
+
+
+def test_numbers_that_overflow_fit_nothing():
+    _, params, xs, _ = case("rnn")
+    params = params._replace(W_x=params.W_x * 1e200, W_h=params.W_h * 1e200)
+    hs, _ = run("rnn", params, xs)
+    assert detect(params, xs, hs[:, -1]).match.activation == "tanh"
+
+
+def test_a_cell_state_is_of_no_gru():
+    _, params, xs, state = case("gru")
+    hs, _ = run("gru", params, xs, state)
+    assert not detect(params, xs, hs, state={"h": state.h, "c": state.h}).matches
+
+
 # What the outputs were computed in
+
+
+def test_tolerances():
+    def tolerance(scale=1.0, **sizes):
+        _, params, xs, _ = case("rnn", dtype=np.float32, **sizes)
+        return detect(params, xs * np.float32(scale), run("rnn", params, xs)[0]).tolerance
+
+    assert tolerance() == 1e-6
+    assert tolerance(time=21) == 1e-5
+    assert tolerance(hidden=33) == 1e-5
+    assert tolerance(scale=1e3) > 1e-5
 
 
 def test_float32_outputs_in_float64_files():
@@ -527,7 +603,7 @@ def test_damaged_files(tmp_path, saved):
     saved(tmp_path / "whole.npz", **arrays, x=xs, y=hs, h0=state.h)
     whole, rng = (tmp_path / "whole.npz").read_bytes(), np.random.default_rng(0)
     assert detect_file(tmp_path / "whole.npz")
-    read = 0
+    read, said = 0, []
     for at in rng.integers(len(whole), size=150):
         damaged = bytearray(whole)
         damaged[at] ^= 1 << rng.integers(8)
@@ -537,8 +613,9 @@ def test_damaged_files(tmp_path, saved):
         try:
             read += bool(detect_file(tmp_path / "damaged.npz"))
         except (ValueError, TypeError) as error:
-            assert str(error)
+            said.append(str(error))
     assert read < 60
+    assert all(said)
 
 
 def test_a_file_that_unpacks_to_too_much(tmp_path, monkeypatch):

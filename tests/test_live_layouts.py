@@ -15,6 +15,7 @@ from cases import BATCH, HIDDEN, INPUT, LENGTHS, TIME, case
 
 from lstmbook import CELLS, LayoutError, layouts, live, run
 from lstmbook.compare import compare
+from lstmbook.layout_table import ONNX_NODES
 
 NEEDS = {
     "torch": ("torch", "PyTorch is not installed"),
@@ -225,7 +226,7 @@ def test_an_onnx_node_of_both_directions(name, bias):
     import onnx
     import onnxruntime
 
-    operator, attributes = theirs._NODES[name]
+    operator, attributes = ONNX_NODES[name]
     cell, rng = CELLS[name], np.random.default_rng(6)
     one = layouts.export(name, "onnx", case(name, dtype=np.float32).params)
     arrays = {

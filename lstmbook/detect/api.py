@@ -113,7 +113,6 @@ def detect(
         for m, pair in enumerate(pairs)
         for n, reading in enumerate(readings)
     }
-    bound = min(tolerances.values(), default=0.0)
     with np.errstate(all="ignore"):
         fits, left_out = search(pairs, readings, names, biases, tolerances)
         if not fits:
@@ -121,6 +120,10 @@ def detect(
         classes = classes_of(fits, np.random.default_rng(0), precision)
         matches = tuple(match_of(members[0], wide, _same(members, wide)) for members in classes)
         close = None if matches else nearest(pairs, readings, names, biases)
+        shown = matches[0].fit if matches else close
+        bound = min(tolerances.values(), default=0.0) if tolerance is None else tolerance
+        if tolerance is None and shown:
+            bound = tolerance_of(shown.pair, shown.reading, precision)
         probe = _probe(matches, xs.ndim, bound) if len(matches) > 1 else None
     return Detection(
         matches=matches,
