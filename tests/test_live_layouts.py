@@ -222,7 +222,7 @@ def test_a_torch_cell(kind, name, bias):
 @pytest.mark.parametrize("name", ["rnn", "lstm", "peephole", "gru", "gru_reset_after"])
 @pytest.mark.parametrize("bias", [True, False])
 def test_an_onnx_node_of_both_directions(name, bias):
-    theirs = framework("onnx")
+    framework("onnx")
     import onnx
     import onnxruntime
 
