@@ -512,6 +512,20 @@ def test_one_step_does_not_see_which_recurrent_array_is_which():
     assert len(words) >= 4
 
 
+def test_what_was_not_tried_is_said(monkeypatch):
+    _, params, xs, state = case("lstm")
+    hs, _ = run("lstm", params, xs, state)
+    arrays = layouts.export("lstm", "keras", params)
+    found = detect(arrays, xs, hs[:, -1] + 0.1, state=state)
+    assert not found.matches
+    assert "Not all was tried" not in str(found)
+    monkeypatch.setattr("lstmbook.detect.search._TOO_LONG", 1)
+    found = detect(arrays, xs, hs[:, -1] + 0.1, state=state)
+    assert not found.matches
+    assert found.notes[-1].startswith("Not all was tried")
+    assert detect(arrays, xs, hs[:, -1], state=state).match.gate_order == "i f g o"
+
+
 def test_numbers_that_overflow_fit_nothing():
     _, params, xs, _ = case("rnn")
     params = params._replace(W_x=params.W_x * 1e200, W_h=params.W_h * 1e200)

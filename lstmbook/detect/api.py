@@ -32,6 +32,11 @@ from .search import (
 __all__ = ["detect", "detect_file"]
 
 _PAIR = ("x", "y", "h0", "c0", "hn", "cn", "lengths")
+_NOT_ALL = (
+    "Not all was tried, since so much is possible here: unusual activations together with arrays "
+    "of single gates in no common order, or with the last outputs alone, were left out. All "
+    "outputs, or cells=[…], make the search smaller."
+)
 _REPRESENTED = 12  # so many matches are told apart by a probe
 
 
@@ -114,7 +119,7 @@ def detect(
         for n, reading in enumerate(readings)
     }
     with np.errstate(all="ignore"):
-        fits, left_out = search(pairs, readings, names, biases, tolerances)
+        fits, left_out, complete = search(pairs, readings, names, biases, tolerances)
         if not fits:
             fits = slips(pairs, readings, names, biases, tolerances)
         classes = classes_of(fits, np.random.default_rng(0), precision)
@@ -130,7 +135,10 @@ def detect(
         nearest=None if close is None else match_of(close, wide),
         probe=probe,
         differ=_differ(matches),
-        notes=tuple(_notes(given, pairs, readings, matches, close, inputs, hidden)),
+        notes=(
+            *_notes(given, pairs, readings, matches, close, inputs, hidden),
+            *([] if matches or complete or not readings else [_NOT_ALL]),
+        ),
         tolerance=bound,
         precision=precision,
         left_out=left_out,

@@ -29,6 +29,7 @@ _CHUNK = 300_000  # numbers at a time
 _MOST = 500  # fits that are kept
 _MANY = 500_000  # hypotheses; beyond, the usual ones come first
 _TOO_MANY = 4_000_000  # beyond, not all are tried
+_TOO_LONG = 40_000_000_000  # hypotheses * steps * hidden**2, without the outputs between
 
 
 class Fit(NamedTuple):
@@ -49,6 +50,7 @@ class Fits(NamedTuple):
 
     fits: list[Fit]
     left_out: int  # fits beyond the number that is kept
+    complete: bool  # whether every hypothesis was in reach
 
 
 # |Δ| that rounding explains
@@ -181,10 +183,14 @@ def search(
     tried = list(_combined(pairs, readings, cells, tolerances))
     usual, wider = {"plain": True, "aligned": True}, [{"aligned": True}, {"plain": True}, _EVERY]
     rollout = any(pair.hs is None for pair in pairs)  # then every hypothesis runs over all steps
-    size = _size(tried, forget_biases, _EVERY)
-    levels = [_EVERY] if size <= _MANY and not rollout else [usual]
-    if levels == [usual]:
-        levels += [less for less in wider if _size(tried, forget_biases, less) <= _TOO_MANY]
+    most = _TOO_MANY
+    if rollout:
+        work = max(pair.steps * pair.last.shape[-1] ** 2 for pair in pairs)
+        most = min(most, _TOO_LONG // work)
+    levels = [_EVERY]
+    if rollout or _size(tried, forget_biases, _EVERY) > _MANY:
+        wider = [less for less in wider if _size(tried, forget_biases, less) <= most]
+        levels = [usual, *wider]
     for less in levels:
         found: list[Fit] = []
         left_out = 0
@@ -202,7 +208,7 @@ def search(
         if found:
             break
     found.sort(key=_plain)
-    return Fits(found[:_MOST], left_out + len(found[_MOST:]))
+    return Fits(found[:_MOST], left_out + len(found[_MOST:]), _EVERY in levels)
 
 
 _EVERY = {"plain": False, "aligned": False}
