@@ -7,8 +7,8 @@ The equations stand in `cells`, one page each. Here is how they are computed qui
 * The input's share of the gates is one wide product for a block of steps, before the steps.
 * ``sigmoid(z) = (1 + tanh(z / 2)) / 2``, with the half in the weights: one tanh for all gates.
 * A step writes in place and allocates nothing that lasts.
-* Backwards, the gates of a block are made again from its states, all steps in one product, and
-  with them the factors of every local derivative. Only what needs the next step is a loop.
+* Backwards, the factors of every local derivative are made for a block of steps at once, from the
+  states and gates that the run kept. Only what needs the next step is a loop.
 
 Three kernels serve the seven cells: one for the RNN, one for the four LSTMs, one for both GRUs.
 Small cells are run by `compiled` where Numba is installed; ``LSTMBOOK_NUMBA=0`` forbids it.
@@ -17,18 +17,18 @@ Small cells are run by `compiled` where Numba is installed; ``LSTMBOOK_NUMBA=0``
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.util import find_spec
 from types import ModuleType
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
 from .activations import Array
 from .cells import Cell, coupled, coupled_peephole, gru, gru_reset_after, lstm, peephole, rnn
 
-__all__ = ["KERNELS", "backprop", "knows", "run"]
+__all__ = ["KERNELS", "knows", "run", "vjp"]
 
 COLUMNS = 256  # steps times batch of a block: wide enough for BLAS, small enough for the cache
 SMALL = 2**16  # multiplications in a step, up to which compiled loops are faster than BLAS
@@ -36,42 +36,52 @@ SMALL = 2**16  # multiplications in a step, up to which compiled loops are faste
 States = tuple[Array, ...]  # h, or h and c
 
 
+class Tape(NamedTuple):
+    """What a run keeps for the way back."""
+
+    states: States  # (time + 1, hidden, batch) each
+    gates: list[Array]  # (rows, steps * batch) of each block: the `Kernel.kept` of its steps
+
+
 class Kernel:
     """The weights of a cell, features first, its buffers, and what all cells share."""
 
     ROWS: ClassVar[str]  # the order of the gates here, the sigmoid gates first
 
-    def __init__(self, cell: Cell, params: Any, batch: int, order: Literal["C", "F"] = "C") -> None:
-        self.hidden, dtype = params.b.shape[-1], params.b.dtype
+    def __init__(self, cell: Cell, params: Any) -> None:
+        self.params, self.hidden, self.dtype = params, params.b.shape[-1], params.b.dtype
         self.order = [cell.GATES.index(gate) for gate in self.ROWS if gate in cell.GATES]
         sigmoids = len(set(cell.GATES) & set("ifozr"))
         self.squash = slice(0, sigmoids * self.hidden)  # the rows of the sigmoid gates
-        self.half = np.ones((len(self.order), 1, 1), dtype)
+        self.half = np.ones((len(self.order), 1, 1), self.dtype)
         self.half[:sigmoids] = 0.5
-        self.W_x, self.b = self.rows(params.W_x), self.rows(params.b[:, None])
-        # BLAS multiplies W_h by a few columns faster in C order, its transpose in Fortran order.
-        self.W_h = np.asarray(self.rows(params.W_h), order=order)
-        self.z = np.empty((len(self.b), batch), dtype)
-        self.gates = self.split(self.z)
-        self.spare = np.empty((self.hidden, batch), dtype)
 
-    def zero_gradients(self) -> None:
-        """Before the way back: what `collect` adds to."""
-        self.d_W_x, self.d_W_h, self.d_b = map(np.zeros_like, (self.W_x, self.W_h, self.b))
+    def rows(self, array: Array, scale: Any, order: Literal["C", "F"] = "C") -> Array:
+        """``(gates, fan_in, hidden)`` as ``(gates * hidden, fan_in)``, each gate scaled."""
+        rows = np.empty((len(self.order) * self.hidden, array.shape[1]), self.dtype, order)
+        blocks = array[self.order].swapaxes(1, 2)
+        np.multiply(blocks, scale, out=rows.reshape(blocks.shape))
+        return rows
 
-    def rows(self, array: Array) -> Array:
-        """``(gates, fan_in, hidden)`` as ``(gates * hidden, fan_in)``, sigmoid gates halved."""
-        blocks = [array[k].T * half for k, half in zip(self.order, self.half[:, 0], strict=True)]
-        return np.concatenate(blocks)
-
-    def gates_first(self, d_rows: Array) -> Array:
-        """The gradient at an array from the gradient at its `rows`."""
-        blocks = np.stack(self.split(d_rows)).swapaxes(1, 2) * self.half
-        return blocks[np.argsort(self.order)]
+    def gates_first(self, rows: Array) -> Array:
+        """``(gates * hidden, fan_in)`` as ``(gates, fan_in, hidden)``, in the cell's order."""
+        return np.stack(self.split(rows)).swapaxes(1, 2)[np.argsort(self.order)]
 
     def split(self, z: Array) -> list[Array]:
         """A view for each gate."""
         return [z[k : k + self.hidden] for k in range(0, len(z), self.hidden)]
+
+    # Forward
+
+    def go_forward(self, batch: int, order: Literal["C", "F"] = "C") -> None:
+        """Take the weights for the way forward, and make room for a step."""
+        W_x, W_h, b = self.params.W_x, self.params.W_h, self.params.b[:, None]
+        self.W_x, self.W_h = self.rows(W_x, self.half), self.rows(W_h, self.half, order)
+        self.b = self.rows(b, self.half)
+        self.z = np.empty((len(self.b), batch), self.dtype)
+        self.gates = self.split(self.z)
+        self.spare = np.empty((self.hidden, batch), self.dtype)
+        self.kept = self.z  # what `factors` will want to know of a step
 
     def activate(self, z: Array) -> None:
         """All gates at once: a tanh, then what makes it a sigmoid."""
@@ -91,16 +101,43 @@ class Kernel:
         return zx
 
     def step(self, zx: Array, old: States, new: States) -> None:
-        """One step; ``new`` may be ``old``."""
+        """One step; ``new`` may be ``old``. It leaves the gates in ``z``."""
         raise NotImplementedError
 
     def extras(self) -> tuple[Any, ...]:
         """What the compiled loop of this kernel takes beside the weights and the states."""
         return ()
 
-    def factors(self, x: Array, old: States, new: States) -> None:
+    # Backward
+
+    def go_back(self, columns: int) -> None:
+        """Take the weights for the way back, and make room for a block of so many columns."""
+        # BLAS multiplies W_h.T by a few columns faster if W_h is in Fortran order.
+        self.W_x, self.W_h = self.rows(self.params.W_x, 1), self.rows(self.params.W_h, 1, "F")
+        self.d_W_x, self.d_W_h = (np.zeros(W.shape, self.dtype) for W in (self.W_x, self.W_h))
+        self.d_b = np.zeros((len(self.W_h), 1), self.dtype)
+        self.room = [
+            np.empty((rows, columns), self.dtype) for rows in (len(self.W_h), *[self.hidden] * 2)
+        ]
+
+    def factors(self, gates: Array, old: States, new: States) -> None:
         """The local derivatives of a block of steps, in ``dz`` and others."""
         raise NotImplementedError
+
+    def slopes(self, gates: Array) -> list[Array]:
+        """``dz`` becomes ``s (1 - s)`` for the sigmoid gates and ``1 - n**2`` for the last."""
+        self.dz = self.room[0][:, : gates.shape[1]]
+        s, n = self.squash, slice(self.squash.stop, len(self.dz))
+        np.subtract(1, gates[s], out=self.dz[s])
+        self.dz[s] *= gates[s]
+        self.one_minus_square(gates[n], self.dz[n])
+        return self.split(self.dz)
+
+    @staticmethod
+    def one_minus_square(t: Array, out: Array) -> None:
+        """The slope of tanh, where it is ``t``."""
+        np.multiply(t, t, out=out)
+        np.subtract(1, out, out=out)
 
     def step_back(self, t: slice, d: States) -> None:
         """From the gradient at the new state to that at the old one, in place, and ``dz``."""
@@ -119,7 +156,7 @@ class Kernel:
         grads = {name: self.gates_first(rows) for name, rows in named.items()}
         return grads | {"b": grads["b"][:, 0]}
 
-    dz: Array  # (gates * hidden, steps * batch): the gradient at the halved pre-activations
+    dz: Array  # (gates * hidden, steps * batch): the gradient at the pre-activations
 
 
 class Rnn(Kernel):
@@ -127,13 +164,17 @@ class Rnn(Kernel):
 
     ROWS = "n"
 
+    def go_forward(self, batch: int, order: Literal["C", "F"] = "C") -> None:
+        super().go_forward(batch, order)
+        self.kept = self.z[:0]  # the new state tells all
+
     def step(self, zx: Array, old: States, new: States) -> None:
         np.matmul(self.W_h, old[0], out=self.z)
         self.z += zx
         np.tanh(self.z, out=new[0])
 
-    def factors(self, x: Array, old: States, new: States) -> None:
-        self.dz = 1 - new[0] ** 2
+    def factors(self, gates: Array, old: States, new: States) -> None:
+        self.slopes(new[0])
 
     def step_back(self, t: slice, d: States) -> None:
         dz = self.dz[:, t]
@@ -146,31 +187,33 @@ class Lstm(Kernel):
 
     ROWS = "oifg"  # o stands apart: its peephole sees the new cell state
 
-    def __init__(self, cell: Cell, params: Any, batch: int, order: Literal["C", "F"] = "C") -> None:
-        super().__init__(cell, params, batch, order)
+    def __init__(self, cell: Cell, params: Any) -> None:
+        super().__init__(cell, params)
         self.coupled = "i" not in cell.GATES
         self.ahead = slice(self.hidden, None)  # the rows of the gates that c needs
         self.early = slice(self.hidden, self.squash.stop)  # those of them that see c
         self.seen = getattr(cell, "PEEPHOLES", "")
-        if self.seen:
-            p = {gate: params.p[self.seen.index(gate)][:, None] / 2 for gate in self.seen}
+
+    def take_peepholes(self, scale: float) -> None:
+        """``p_o (hidden, 1)``, and ``p (gates, hidden, 1)`` of the other gates that have one."""
+        p = {gate: self.params.p[self.seen.index(gate)][:, None] * scale for gate in self.seen}
+        if p:
             self.p_o = p["o"]
             self.p = np.stack([p[gate] for gate in "if" if gate in p])
-
-    def zero_gradients(self) -> None:
-        super().zero_gradients()
-        if self.seen:
-            self.d_p_o, self.d_p = np.zeros_like(self.p_o), np.zeros_like(self.p)
 
     def by_gate(self, z: Array) -> Array:
         """The rows of some gates with an axis for the gates."""
         return z.reshape(-1, self.hidden, z.shape[1])
 
+    def go_forward(self, batch: int, order: Literal["C", "F"] = "C") -> None:
+        super().go_forward(batch, order)
+        self.take_peepholes(0.5)
+
     def step(self, zx: Array, old: States, new: States) -> None:
         z, (c_old, h, c) = self.z, (old[1], *new)
         np.matmul(self.W_h, old[0], out=z)
         z += zx
-        o, *_, f, g = self.gates
+        o, *i, f, g = self.gates
         if self.seen:
             seen = self.by_gate(z[self.early])
             seen += self.p * c_old
@@ -181,10 +224,11 @@ class Lstm(Kernel):
         if self.coupled:  # c = f * (c - g) + g
             np.subtract(c_old, g, out=c)
             c *= f
+            c += g
         else:  # c = f * c + i * g
-            g *= self.gates[1]
+            np.multiply(i[0], g, out=self.spare)
             np.multiply(f, c_old, out=c)
-        c += g
+            c += self.spare
         if self.seen:
             np.multiply(self.p_o, c, out=self.spare)
             o += self.spare
@@ -194,35 +238,32 @@ class Lstm(Kernel):
         h *= o
 
     def extras(self) -> tuple[Any, ...]:
-        p = np.zeros((3, self.hidden), self.b.dtype)
+        p = np.zeros((3, self.hidden), self.dtype)
         if self.seen:
             p["i" not in self.seen : 2], p[2] = self.p[..., 0], self.p_o[:, 0]
         return p, self.coupled
 
-    def factors(self, x: Array, old: States, new: States) -> None:
-        self.c_old, self.c = old[1], new[1]
-        z = self.project(x)
-        z += self.W_h @ old[0]
-        o, *i, f, g = self.split(z)
+    def go_back(self, columns: int) -> None:
+        super().go_back(columns)
+        self.take_peepholes(1)
         if self.seen:
-            seen = self.by_gate(z[self.early])
-            seen += self.p * self.c_old
-            o += self.p_o * self.c
-        self.activate(z)
-        tanh_c = np.tanh(self.c)
-        self.keep, self.dc = f.copy(), o * (1 - tanh_c**2)
-        slope = z[self.squash]  # of the sigmoids, by half a pre-activation: 2 s (1 - s)
-        s = self.split(slope - slope**2)
-        np.multiply(2 * tanh_c, s[0], out=o)
+            self.d_p_o, self.d_p = np.zeros_like(self.p_o), np.zeros_like(self.p)
+
+    def factors(self, gates: Array, old: States, new: States) -> None:
+        (o, *i, self.f, g), (self.c_old, self.c) = self.split(gates), (old[1], new[1])
+        d_o, *d_i, d_f, d_g = self.slopes(gates)
+        tanh_c, self.dc = (room[:, : gates.shape[1]] for room in self.room[1:])
+        np.tanh(self.c, out=tanh_c)
+        d_o *= tanh_c
+        self.one_minus_square(tanh_c, self.dc)
+        self.dc *= o
         if self.coupled:
-            np.multiply(2 * (self.c_old - g), s[1], out=f)
-            np.multiply(1 - self.keep, 1 - g**2, out=g)
+            d_f *= self.c_old - g
+            d_g *= 1 - self.f
         else:
-            gate_i = i[0].copy()
-            np.multiply(2 * g, s[1], out=i[0])
-            np.multiply(2 * self.c_old, s[2], out=f)
-            np.multiply(gate_i, 1 - g**2, out=g)
-        self.dz = z
+            d_i[0] *= g
+            d_f *= self.c_old
+            d_g *= i[0]
 
     def step_back(self, t: slice, d: States) -> None:
         dz, (dh, dc) = self.dz[:, t], d
@@ -234,7 +275,7 @@ class Lstm(Kernel):
         if self.seen:
             dc += self.p_o * o
         ahead *= dc
-        dc *= self.keep[:, t]
+        dc *= self.f[:, t]
         if self.seen:
             dc += (self.p * ahead[:-1]).sum(axis=0)
         np.matmul(self.W_h.T, dz, out=dh)
@@ -253,7 +294,7 @@ class Lstm(Kernel):
             rows = dict(
                 zip("ifo" if not self.coupled else "fo", [*self.d_p, self.d_p_o], strict=True)
             )
-            grads["p"] = np.stack([rows[gate][:, 0] / 2 for gate in self.seen])
+            grads["p"] = np.stack([rows[gate][:, 0] for gate in self.seen])
         return grads
 
 
@@ -262,17 +303,19 @@ class Gru(Kernel):
 
     ROWS = "rzn"
 
-    def __init__(self, cell: Cell, params: Any, batch: int, order: Literal["C", "F"] = "C") -> None:
-        super().__init__(cell, params, batch, order)
+    def __init__(self, cell: Cell, params: Any) -> None:
+        super().__init__(cell, params)
         self.after = "b_hn" in params._fields
-        self.W_hn, self.W_hs = self.W_h[self.squash.stop :], self.W_h[self.squash]
         if self.after:
             self.b_hn = params.b_hn[:, None]
 
-    def zero_gradients(self) -> None:
-        super().zero_gradients()
+    def go_forward(self, batch: int, order: Literal["C", "F"] = "C") -> None:
+        super().go_forward(batch, order)
+        self.W_hs, self.W_hn = self.W_h[self.squash], self.W_h[self.squash.stop :]
         if self.after:
-            self.d_b_hn = np.zeros_like(self.b_hn)
+            self.kept = np.empty((len(self.z) + self.hidden, batch), self.dtype)
+            self.z, self.inner = self.kept[: len(self.z)], self.kept[len(self.z) :]
+            self.gates = self.split(self.z)
 
     def step(self, zx: Array, old: States, new: States) -> None:
         (h,), (h_new,), s = old, new, self.squash
@@ -283,8 +326,8 @@ class Gru(Kernel):
         np.tanh(gates, out=gates)
         self.sigmoid(gates)
         if self.after:
-            n += self.b_hn
-            n *= r
+            np.add(n, self.b_hn, out=self.inner)
+            np.multiply(self.inner, r, out=n)
         else:
             np.matmul(self.W_hn, np.multiply(r, h, out=self.spare), out=n)
         n += zx[s.stop :]
@@ -296,42 +339,37 @@ class Gru(Kernel):
     def extras(self) -> tuple[Any, ...]:
         return (self.b_hn if self.after else self.spare)[:, 0].copy(), self.after
 
-    def factors(self, x: Array, old: States, new: States) -> None:
-        h, s = old[0], self.squash
-        gates = self.project(x)
-        r, z, n = self.split(gates)
-        gates[s] += self.W_hs @ h
-        np.tanh(gates[s], out=gates[s])
-        self.sigmoid(gates[s])
+    def go_back(self, columns: int) -> None:
+        super().go_back(columns)
+        self.W_hs, self.W_hn = self.W_h[self.squash], self.W_h[self.squash.stop :]
         if self.after:
-            inner = self.W_hn @ h + self.b_hn
-            n += r * inner
-        else:
-            self.reset = r * h
-            inner = h
-            n += self.W_hn @ self.reset
-        np.tanh(n, out=n)
-        self.r, self.keep = r.copy(), z.copy()
-        np.multiply(2 * inner, self.r - self.r**2, out=r)
-        np.multiply(2 * (h - n), self.keep - self.keep**2, out=z)
-        np.multiply(1 - self.keep, 1 - n**2, out=n)
-        self.dz, self.d_inner = gates, np.empty_like(n)
+            self.d_b_hn = np.zeros_like(self.b_hn)
+
+    def factors(self, gates: Array, old: States, new: States) -> None:
+        (self.r, self.z, n, *inner), h = self.split(gates), old[0]
+        d_r, d_z, d_n = self.slopes(gates)
+        spare, self.d_inner = (room[:, : gates.shape[1]] for room in self.room[1:])
+        d_r *= inner[0] if self.after else h
+        d_z *= np.subtract(h, n, out=spare)
+        d_n *= np.subtract(1, self.z, out=spare)
+        if not self.after:
+            self.reset = np.multiply(self.r, h, out=spare)
 
     def step_back(self, t: slice, d: States) -> None:
-        (dh,), dz = d, self.dz[:, t]
+        (dh,), dz, r = d, self.dz[:, t], self.r[:, t]
         dr, dz_z, dn = self.split(dz)
         dz_z *= dh
         dn *= dh
-        dh *= self.keep[:, t]
+        dh *= self.z[:, t]
         inner = self.d_inner[:, t]
         if self.after:  # n = tanh(… + r * (W_hn h + b_hn))
-            np.multiply(dn, self.r[:, t], out=inner)
+            np.multiply(dn, r, out=inner)
             dr *= dn
             dh += self.W_hn.T @ inner
         else:  # n = tanh(… + W_hn (r * h))
             np.matmul(self.W_hn.T, dn, out=inner)
             dr *= inner
-            inner *= self.r[:, t]
+            inner *= r
             dh += inner
         dh += self.W_hs.T @ dz[self.squash]
 
@@ -370,34 +408,39 @@ def run(
     xs: Array,
     state: Any,
     lengths: Array,
-    hs: Array | None,
-    keep: list[Array] | None = None,
+    hs: Array,
+    tape: Tape | None = None,
 ) -> Any:
     """Write the outputs into ``hs``, which is zero, and return the final state.
 
-    All is time first, checked and of one dtype. ``keep`` is a list of ``(time + 1, hidden,
-    batch)`` arrays, one for each state, which get every state.
+    All is time first, checked and of one dtype. ``tape`` gets what `vjp` needs.
     """
     steps, batch = xs.shape[:2]
-    if hs is not None and params.W_h.size * batch <= SMALL and xs.dtype.kind == "f" and _numba():
+    if tape is None and params.W_h.size * batch <= SMALL and xs.dtype.kind == "f" and _numba():
         return _run_compiled(cell, params, xs, state, lengths, hs)
-    kernel = KERNELS[cell](cell, params, batch)
+    kernel = KERNELS[cell](cell, params)
+    kernel.go_forward(batch)
     old = tuple(np.array(part.T, order="C") for part in state)  # to write into
-    if keep:
-        old = _fill(tuple(states[0] for states in keep), old)
+    if tape:
+        for states, part in zip(tape.states, old, strict=True):
+            states[0] = part
     shortest = lengths.min(initial=steps)
     for start, stop in _blocks(lengths.max(initial=0), batch):
         zx = kernel.project(_inputs(xs, lengths, start, stop))
+        if tape:
+            tape.gates.append(np.empty((len(kernel.kept), zx.shape[1]), zx.dtype))
         for t in range(start, stop):
-            new = tuple(states[t + 1] for states in keep) if keep else old
+            new = tuple(states[t + 1] for states in tape.states) if tape else old
+            columns = slice((t - start) * batch, (t - start + 1) * batch)
             over = lengths <= t if t >= shortest else None
             past = None if over is None else [part[:, over] for part in old]
-            kernel.step(zx[:, (t - start) * batch : (t - start + 1) * batch], old, new)
-            if hs is not None:
-                hs[t] = new[0].T if over is None else np.where(over, 0, new[0]).T
+            kernel.step(zx[:, columns], old, new)
+            hs[t] = new[0].T if over is None else np.where(over, 0, new[0]).T
             if past is not None:
                 for part, before in zip(new, past, strict=True):
                     part[:, over] = before
+            if tape:
+                tape.gates[-1][:, columns] = kernel.kept
             old = new
     return type(state)(*(np.ascontiguousarray(part.T) for part in old))
 
@@ -413,7 +456,8 @@ def _run_compiled(cell: Cell, params: Any, xs: Array, state: Any, lengths: Array
     from . import compiled
 
     batch = xs.shape[1]
-    kernel = KERNELS[cell](cell, params, batch, order="F")
+    kernel = KERNELS[cell](cell, params)
+    kernel.go_forward(batch, order="F")
     loop = getattr(compiled, type(kernel).__name__.lower())
     final = type(state)(*(np.array(part, order="C") for part in state))
     for start, stop in _blocks(lengths.max(initial=0), batch):
@@ -426,24 +470,38 @@ def _run_compiled(cell: Cell, params: Any, xs: Array, state: Any, lengths: Array
     return final
 
 
-def backprop(
-    cell: Cell, params: Any, xs: Array, d_hs: Array, d_state: Any, state: Any, lengths: Array
-) -> tuple[Any, Array, Any]:
-    """What `sequence.backprop` returns, time first."""
+def vjp(
+    cell: Cell, params: Any, xs: Array, state: Any, lengths: Array, hs: Array
+) -> tuple[Any, Callable[[Array, Any], tuple[Any, Array, Any]]]:
+    """`run`, and the way back from the gradients at what it gives to those at what it takes."""
     (steps, batch, _), hidden = xs.shape, params.b.shape[-1]
-    keep = [np.empty((steps + 1, hidden, batch), xs.dtype) for _ in state]
-    run(cell, params, xs, state, lengths, None, keep)
-    kernel = KERNELS[cell](cell, params, batch, order="F")
-    kernel.zero_gradients()
+    tape = Tape(tuple(np.empty((steps + 1, hidden, batch), xs.dtype) for _ in state), [])
+    final = run(cell, params, xs, state, lengths, hs, tape)
+
+    def back(d_hs: Array, d_state: Any) -> tuple[Any, Array, Any]:
+        return _back(cell, params, xs, lengths, tape, d_hs, d_state)
+
+    return final, back
+
+
+def _back(
+    cell: Cell, params: Any, xs: Array, lengths: Array, tape: Tape, d_hs: Array, d_state: Any
+) -> tuple[Any, Array, Any]:
+    """The gradients at params, xs and the initial state."""
+    steps, batch = xs.shape[:2]
+    blocks = list(_blocks(lengths.max(initial=0), batch))
+    kernel = KERNELS[cell](cell, params)
+    kernel.go_back(max((stop - start for start, stop in blocks), default=0) * batch)
     d = tuple(np.array(part.T, order="C") for part in d_state)
     d_xs = np.zeros_like(xs)
     shortest = lengths.min(initial=steps)
-    for start, stop in reversed(list(_blocks(lengths.max(initial=0), batch))):
-        x = _inputs(xs, lengths, start, stop)
+    for (start, stop), gates in zip(reversed(blocks), reversed(tape.gates), strict=True):
         over = _over(lengths, start, stop).ravel()
-        old = tuple(_columns(states[start:stop], over) for states in keep)
-        new = tuple(_columns(states[start + 1 : stop + 1], over) for states in keep)
-        kernel.factors(x, old, new)
+        old = tuple(_columns(states[start:stop], over) for states in tape.states)
+        new = tuple(_columns(states[start + 1 : stop + 1], over) for states in tape.states)
+        kernel.factors(
+            np.where(over, gates.dtype.type(0), gates) if over.any() else gates, old, new
+        )
         for t in reversed(range(start, stop)):
             columns = slice((t - start) * batch, (t - start + 1) * batch)
             d_h = d_hs[t].T
@@ -459,7 +517,8 @@ def backprop(
                 kernel.step_back(columns, d)
                 for part, before in zip(d, past, strict=True):
                     part[:, over] = before
-        d_xs[start:stop] = kernel.collect(x, old[0]).reshape(stop - start, batch, -1)
+        d_x = kernel.collect(_inputs(xs, lengths, start, stop), old[0])
+        d_xs[start:stop] = d_x.reshape(stop - start, batch, -1)
     d_params = type(params)(**kernel.d_params())
     return d_params, d_xs, type(d_state)(*(np.ascontiguousarray(part.T) for part in d))
 
@@ -486,9 +545,3 @@ def _columns(states: Array, over: Array) -> Array:
 def _over(lengths: Array, start: int, stop: int) -> Array:
     """``(steps, batch)``: which sequences have ended."""
     return np.arange(start, stop)[:, None] >= lengths
-
-
-def _fill(new: States, old: States) -> States:
-    for part, before in zip(new, old, strict=True):
-        part[...] = before
-    return new

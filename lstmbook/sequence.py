@@ -1,4 +1,4 @@
-"""A cell over a sequence: `unroll`, `run`, `record` (every gate over time) and `backprop`.
+"""A cell over a sequence: `unroll`, `run`, `record` (every gate over time), `backprop` and `vjp`.
 
 No cell is known here: whatever has ``step`` can be run, and with ``step_vjp`` backwards too. For
 the cells of `cells`, `fast` computes the same.
@@ -15,7 +15,7 @@ from . import fast
 from .activations import Array
 from .cells import Cell, check_params, find
 
-__all__ = ["backprop", "record", "run", "unroll"]
+__all__ = ["backprop", "record", "run", "unroll", "vjp"]
 
 
 def unroll(
@@ -137,7 +137,7 @@ def record(
     params, xs, state, lengths = check_arguments(cell, params, xs, state, lengths, time_major)
     xs = _time_first(xs, time_major)
     shape, states = (*xs.shape[:2], params.b.shape[-1]), [state]
-    _run(cell, params, xs, state, lengths, None, keep=states)
+    _run(cell, params, xs, state, lengths, None, states)
     seen = {name: np.full(shape, np.nan, xs.dtype) for name in (*cell.GATES, *state._fields)}
     for t, (old, new) in enumerate(pairwise(states)):
         on = t < lengths
@@ -190,8 +190,8 @@ def backprop(
 
     Notes
     -----
-    The run forward keeps its ``time + 1`` states and nothing else; the gates are computed again
-    on the way back. The dtype is NumPy's common one of all the arrays given.
+    The run forward keeps its ``time + 1`` states and the gates of every step. The dtype is NumPy's
+    common one of all the arrays given. `vjp` is the same in two parts.
     Source: Werbos (1990). The signature of ``live.tf1.backprop`` is the same.
 
     Examples
@@ -206,20 +206,86 @@ def backprop(
     >>> d_params.W_x.shape, d_xs.shape, d_state.c.shape
     ((4, 4, 3), (2, 5, 4), (2, 3))
     """
-    cell = find(cell)
-    if not hasattr(cell, "step_vjp"):
-        raise TypeError(f"backprop needs a cell that has step_vjp; {cell!r} has none")
+    cell = _differentiable(cell)
     params, xs, state, lengths = check_arguments(cell, params, xs, state, lengths, time_major)
-    xs = _time_first(xs, time_major)
-    steps, batch = xs.shape[:2]
+    steps, batch = _time_first(xs, time_major).shape[:2]
     d_hs = _check_d_hs(d_hs, (steps, batch, params.b.shape[-1]), time_major)
     d_state = _check_state(cell, params, d_state, batch, steps, "d_state")
     dtype = np.result_type(xs, d_hs, *d_state)
-    params, state, d_state = (_cast(arrays, dtype) for arrays in (params, state, d_state))
-    xs, d_hs = xs.astype(dtype, copy=False), d_hs.astype(dtype, copy=False)
-    back = fast.backprop if fast.knows(cell) else _backprop
-    d_params, d_xs, d_state = back(cell, params, xs, d_hs, d_state, state, lengths)
-    return d_params, _time_first(d_xs, time_major), d_state
+    params, state = _cast(params, dtype), _cast(state, dtype)
+    _, _, back = _vjp(cell, params, xs.astype(dtype, copy=False), state, lengths, time_major)
+    return back(d_hs, d_state)
+
+
+def vjp(
+    cell: Cell | str,
+    params: Any,
+    xs: ArrayLike,
+    state: Any = None,
+    *,
+    lengths: ArrayLike | None = None,
+    time_major: bool = False,
+) -> tuple[Array, Any, Callable[..., tuple[Any, Array, Any]]]:
+    """`run`, and a way back: for a loss that needs the outputs, without running twice.
+
+    Parameters are those of `run`.
+
+    Returns
+    -------
+    hs, state : as `run` returns them
+    back : function
+        ``back(d_hs, d_state=None) -> (d_params, d_xs, d_state)``, as `backprop`, in the dtype of
+        ``hs``. It may be called many times.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lstmbook import gru
+    >>> from lstmbook.sequence import vjp
+    >>> rng = np.random.default_rng(0)
+    >>> params = gru.init(rng, input_size=4, hidden_size=3)
+    >>> hs, state, back = vjp(gru, params, rng.normal(size=(2, 5, 4)))
+    >>> d_params, d_xs, d_state = back(d_hs=2 * (hs - 0.5))  # of sum((hs - 0.5)**2)
+    """
+    cell = _differentiable(cell)
+    params, xs, state, lengths = check_arguments(cell, params, xs, state, lengths, time_major)
+    hs, final, back_unchecked = _vjp(cell, params, xs, state, lengths, time_major)
+    steps, batch = _time_first(xs, time_major).shape[:2]
+
+    def back(d_hs: ArrayLike, d_state: Any = None) -> tuple[Any, Array, Any]:
+        d_hs = _check_d_hs(d_hs, (steps, batch, hs.shape[2]), time_major)
+        d_state = _check_state(cell, params, d_state, batch, steps, "d_state")
+        parts = {f"d_state.{name}": part for name, part in d_state._asdict().items()}
+        for what, array in {"d_hs": d_hs, **parts}.items():
+            if not np.can_cast(array.dtype, hs.dtype, "same_kind"):
+                raise TypeError(f"{what} is complex, but the run was {hs.dtype}; expected floats")
+        return back_unchecked(d_hs, d_state)
+
+    return hs, final, back
+
+
+def _differentiable(cell: Cell | str) -> Cell:
+    cell = find(cell)
+    if not hasattr(cell, "step_vjp"):
+        raise TypeError(f"backprop needs a cell that has step_vjp; {cell!r} has none")
+    return cell
+
+
+def _vjp(
+    cell: Cell, params: Any, xs: Array, state: Any, lengths: Array, time_major: bool
+) -> tuple[Array, Any, Callable[[Array, Any], tuple[Any, Array, Any]]]:
+    """`vjp` with arguments that were checked; what ``back`` takes is time first."""
+    hs = np.zeros((*xs.shape[:2], params.b.shape[-1]), xs.dtype)
+    record = fast.vjp if fast.knows(cell) else _vjp_by_steps
+    xs = _time_first(xs, time_major)
+    final, back_time_first = record(cell, params, xs, state, lengths, _time_first(hs, time_major))
+
+    def back(d_hs: Array, d_state: Any) -> tuple[Any, Array, Any]:
+        d_hs, d_state = d_hs.astype(hs.dtype, copy=False), _cast(d_state, hs.dtype)
+        d_params, d_xs, d_state = back_time_first(d_hs, d_state)
+        return d_params, _time_first(d_xs, time_major), d_state
+
+    return hs, final, back
 
 
 # Any cell with step and step_vjp, one step after the other; `fast` has its own way for ours
@@ -232,11 +298,11 @@ def _run(
     state: Any,
     lengths: Array,
     hs: Array | None,
-    keep: list[Any] | None = None,
+    states: list[Any] | None = None,
 ) -> Any:
     """Write the outputs into ``hs``, which is zero, and return the final state.
 
-    All is time first. ``keep`` is a list that gets the state after every step.
+    All is time first. ``states`` is a list that gets the state after every step.
     """
     alive = (np.arange(len(xs))[:, None] < lengths)[..., None]
     for t, on in enumerate(alive):
@@ -246,31 +312,35 @@ def _run(
         )
         if hs is not None:
             hs[t] = np.where(on, h, 0)
-        if keep is not None:
-            keep.append(state)
+        if states is not None:
+            states.append(state)
     return state
 
 
-def _backprop(
-    cell: Cell, params: Any, xs: Array, d_hs: Array, d_state: Any, state: Any, lengths: Array
-) -> tuple[Any, Array, Any]:
-    """What `backprop` returns, time first."""
+def _vjp_by_steps(
+    cell: Cell, params: Any, xs: Array, state: Any, lengths: Array, hs: Array
+) -> tuple[Any, Callable[[Array, Any], tuple[Any, Array, Any]]]:
+    """`_run`, and the way back, time first."""
     states = [state]
-    _run(cell, params, xs, state, lengths, None, keep=states)
-    d_params = type(params)(*map(np.zeros_like, params))
-    d_xs = np.zeros_like(xs)
-    d_state = type(state)(*map(np.copy, d_state))  # to write into
-    for t in reversed(range(len(xs))):
-        on = t < lengths  # past its length a sequence keeps its d_state and adds nothing
-        d_new = _rows(d_state, on)
-        d_new = d_new._replace(h=d_new.h + d_hs[t, on])
-        old = _rows(states[t], on)
-        d_params_t, d_xs[t, on], d_old = cell.step_vjp(params, xs[t, on], old, d_new)
-        for total, part in zip(d_params, d_params_t, strict=True):
-            total += part
-        for whole, part in zip(d_state, d_old, strict=True):
-            whole[on] = part
-    return d_params, d_xs, d_state
+    final = _run(cell, params, xs, state, lengths, hs, states)
+
+    def back(d_hs: Array, d_state: Any) -> tuple[Any, Array, Any]:
+        d_params = type(params)(*map(np.zeros_like, params))
+        d_xs = np.zeros_like(xs)
+        d_state = type(state)(*map(np.copy, d_state))  # to write into
+        for t in reversed(range(len(xs))):
+            on = t < lengths  # past its length a sequence keeps its d_state and adds nothing
+            d_new = _rows(d_state, on)
+            d_new = d_new._replace(h=d_new.h + d_hs[t, on])
+            old = _rows(states[t], on)
+            d_params_t, d_xs[t, on], d_old = cell.step_vjp(params, xs[t, on], old, d_new)
+            for total, part in zip(d_params, d_params_t, strict=True):
+                total += part
+            for whole, part in zip(d_state, d_old, strict=True):
+                whole[on] = part
+        return d_params, d_xs, d_state
+
+    return final, back
 
 
 def _time_first(array: Array, time_major: bool) -> Array:

@@ -12,7 +12,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -121,8 +121,12 @@ def forward(
     state : tuple of State
         One per layer.
     """
-    hidden, final = _run_layers(model, xs, state, lengths)
-    return hidden[-1] @ model.W + model.b, final
+    hs = _checked_inputs(model, xs, state)
+    final = []
+    for cell, params, first in _layers_of(model, state):
+        hs, last = sequence.run(cell, params, hs, first, lengths=lengths)
+        final.append(last)
+    return hs @ model.W + model.b, tuple(final)
 
 
 def gradients(
@@ -157,8 +161,12 @@ def gradients(
         Hand it to the next call for truncated backpropagation through time: no gradient flows
         through it.
     """
-    hidden, final = _run_layers(model, xs, state, lengths)
-    *inputs, hs = hidden
+    hs = _checked_inputs(model, xs, state)
+    final, backs = [], []
+    for cell, params, first in _layers_of(model, state):
+        hs, last, back = sequence.vjp(cell, params, hs, first, lengths=lengths)
+        final.append(last)
+        backs.append(back)
     if lengths is not None:
         alive = np.arange(hs.shape[1]) < np.asarray(lengths)[:, None]
         weights = alive.astype(hs.dtype) if weights is None else np.where(alive, weights, 0)
@@ -166,39 +174,26 @@ def gradients(
 
     d_hs = d_outputs @ model.W.T
     d_params: list[Any] = []
-    for k in reversed(range(len(model.cells))):
-        d_layer, d_hs, _ = sequence.backprop(
-            model.cells[k],
-            model.params[k],
-            inputs[k],
-            d_hs,
-            state=None if state is None else state[k],
-            lengths=lengths,
-        )
+    for back in reversed(backs):
+        d_layer, d_hs, _ = back(d_hs)
         d_params.insert(0, d_layer)
     dW = np.tensordot(hs, d_outputs, axes=([0, 1], [0, 1]))
     grads = Model(model.cells, tuple(d_params), dW, d_outputs.sum(axis=(0, 1)))
-    return value, grads, final
+    return value, grads, tuple(final)
 
 
-def _run_layers(
-    model: Model, xs: ArrayLike, state: Any, lengths: ArrayLike | None
-) -> tuple[list[Array], tuple[Any, ...]]:
-    """The inputs of every layer and the outputs of the last; the final states."""
+def _checked_inputs(model: Model, xs: ArrayLike, state: Any) -> Array:
+    """The inputs in the model's precision, whatever the data's."""
     xs = np.asarray(xs)
-    if xs.dtype.kind == "f":  # the model's precision, whatever the data's
-        xs = xs.astype(model.W.dtype, copy=False)
     layers = len(model.cells)
     if state is not None and len(state) != layers:
         raise ValueError(f"state has {len(state)} parts; expected one State per layer, {layers}")
-    hidden, final = [xs], []
-    for cell, params, first in zip(
-        model.cells, model.params, state or [None] * layers, strict=True
-    ):
-        hs, last = sequence.run(cell, params, hidden[-1], first, lengths=lengths)
-        hidden.append(hs)
-        final.append(last)
-    return hidden, tuple(final)
+    return xs.astype(model.W.dtype, copy=False) if xs.dtype.kind == "f" else xs
+
+
+def _layers_of(model: Model, state: Any) -> Iterator[tuple[Cell | str, Any, Any]]:
+    """The cell, the Params and the initial state of every layer."""
+    return zip(model.cells, model.params, state or [None] * len(model.cells), strict=True)
 
 
 # The loop

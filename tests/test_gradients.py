@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from lstmbook import CELLS, backprop, layouts, lstm, run
 from lstmbook.compare import compare
+from lstmbook.sequence import vjp
 
 NAMES = list(CELLS)
 each_cell = pytest.mark.parametrize("name", NAMES)
@@ -426,7 +427,8 @@ def test_the_arguments_are_left_alone(name):
     assert not any(np.shares_memory(a, b) for a in results for b in given_arrays)
 
 
-def test_the_states_are_what_memory_goes_to():
+def test_what_memory_goes_to():
+    """For an LSTM two states, four gates and one output a step."""
     cell, params, xs, state = case("lstm", batch=16, time=2000, input_size=2, hidden=32)
     d_hs, d_final = cotangents("lstm", state, (16, 2000, 32))
     tracemalloc.start()
@@ -435,8 +437,47 @@ def test_the_states_are_what_memory_goes_to():
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    states = 2001 * sum(part.nbytes for part in state)
-    assert states < peak < 1.2 * states
+    kept = 2000 * (2 + 4 + 1) * state.h.nbytes
+    assert kept < peak < 1.1 * kept
+
+
+# The run and the way back, one by one
+
+
+@each_cell
+@both_lengths
+@both_majors
+@pytest.mark.parametrize("known", [True, False])
+def test_vjp_is_run_and_backprop(name, lengths, time_major, known):
+    cell, params, xs, state = case(name)
+    cell = cell if known else SimpleNamespace(**vars(cell))  # `fast` does not know the copy
+    d_hs, d_final = cotangents(name, state, (BATCH, TIME, HIDDEN))
+    more, more_final = cotangents(name, state, (BATCH, TIME, HIDDEN), seed=2)
+    if time_major:
+        xs, d_hs, more = (a.swapaxes(0, 1) for a in (xs, d_hs, more))
+    options = {"lengths": lengths, "time_major": time_major}
+
+    hs, final, back = vjp(cell, params, xs, state, **options)
+    expected_hs, expected = run(cell, params, xs, state, **options)
+    np.testing.assert_allclose(hs, expected_hs, rtol=0, atol=1e-14)
+    assert_close(final, expected, atol=1e-14)
+    for seen, seen_final in [(d_hs, d_final), (more, more_final), (d_hs, d_final), (d_hs, None)]:
+        gradients = backprop(cell, params, xs, seen, seen_final, state=state, **options)
+        for a, b in zip(leaves(back(seen, seen_final)), leaves(gradients), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_vjp_stays_in_the_dtype_of_the_run():
+    cell, params, xs, state = case("gru", dtype=np.float32)
+    hs, _, back = vjp(cell, params, xs, state)
+    d_hs, _ = cotangents("gru", state, hs.shape)
+    assert {d.dtype for d in leaves(back(d_hs.astype(float)))} == {np.dtype(np.float32)}
+    with pytest.raises(TypeError, match="d_hs is complex, but the run was float32"):
+        back(d_hs + 1j)
+    with pytest.raises(TypeError, match=r"d_state\.h is complex, but the run was float32"):
+        back(d_hs, (state.h + 1j,))
+    with pytest.raises(ValueError, match=says("d_hs has shape (3, 7)", "expected that of the")):
+        back(np.zeros((3, 7)))
 
 
 # Bad arguments
