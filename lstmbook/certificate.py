@@ -61,12 +61,23 @@ class Certificate(tuple[Certified, ...]):
         """Whether every layer agrees."""
         return all(row.ok for row in self)
 
+    def versions(self) -> dict[str, str]:
+        """Of Python, NumPy, lstmbook and the frameworks that took part."""
+        ran = " ".join(engine for row in self for engine in row.engines)
+        took_part = {package for words, _, package in _ENGINES.values() if f"{words} (" in ran}
+        if "keras" in took_part:  # which computes with it
+            took_part.add("tensorflow")
+        found = {"Python": platform.python_version(), "NumPy": np.__version__}
+        for name in ("lstmbook", *sorted(took_part)):
+            found[name] = str(getattr(sys.modules[name], "__version__", "?"))
+        return found
+
     def to_dict(self) -> dict[str, Any]:
         """The same as plain values, for JSON."""
         return {
             "ok": self.ok,
             "seed": self.seed,
-            "versions": versions(),
+            "versions": self.versions(),
             "layers": [
                 {
                     "source": row.source,
@@ -94,7 +105,7 @@ class Certificate(tuple[Certified, ...]):
             ]
             if row.reverse[0] != row.reverse[1]:
                 lines.append("    one end runs backward, the other forward")
-        lines.append("with " + ", ".join(f"{k} {v}" for k, v in versions().items()))
+        lines.append("with " + ", ".join(f"{k} {v}" for k, v in self.versions().items()))
         return "\n".join(lines)
 
 
@@ -147,15 +158,6 @@ def certify(
     certificate = Certificate(rows)
     certificate.seed = seed
     return certificate
-
-
-def versions() -> dict[str, str]:
-    """Of Python, NumPy, lstmbook and the frameworks that are loaded."""
-    found = {"Python": platform.python_version(), "NumPy": np.__version__}
-    for name in ("lstmbook", "tensorflow", "keras", "onnxruntime", "torch"):
-        if name in sys.modules:
-            found[name] = str(getattr(sys.modules[name], "__version__", "?"))
-    return found
 
 
 def _sizes(params: Any) -> tuple[int, int]:

@@ -36,6 +36,7 @@ from .cells import CELLS, find, lstm
 from .progress import Progress
 from .tasks import Task
 from .train import Model, fit, init_model, start
+from .whole_file import replacing
 
 __all__ = [
     "PARTS",
@@ -361,9 +362,8 @@ def _write(path: Path, found: Sequence[Result]) -> None:
     }
     rows = [json.dumps(row) for row in sorted(found, key=lambda r: order[r[:4]])]
     text = json.dumps(header, indent=1)[:-2] + ',\n "runs": [\n' + ",\n".join(rows) + "\n]}\n"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def _read(path: Path) -> tuple[dict[str, Any], list[Result]]:

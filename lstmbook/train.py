@@ -27,6 +27,7 @@ from .cells._init import glorot
 from .losses import binary_cross_entropy, mean_squared_error, softmax_cross_entropy
 from .optimizer import Adam, adam_step, clip_by_global_norm, init_adam
 from .progress import Progress
+from .whole_file import replacing
 
 __all__ = [
     "Adam",
@@ -344,13 +345,8 @@ def save(path: str | os.PathLike[str], run: Run) -> None:
     for kind, model in [("model", run.model), ("m", optimizer.m), ("v", optimizer.v)]:
         arrays |= {f"{kind}/W": model.W, f"{kind}/b": model.b, **_layers(kind, model.params)}
     arrays |= _layers("state", run.state or ())
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(temporary, "wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
 def load(path: str | os.PathLike[str], cells: Mapping[str, Cell] | None = None) -> Run:
