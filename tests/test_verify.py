@@ -26,8 +26,8 @@ from test_gradients import complex_step, loss_of
 import lstmbook
 from lstmbook import CELLS, backprop, layouts, run
 from lstmbook.slips import SLIPS, assemble
-from lstmbook.verify import Command, vectors, verify, verify_named
-from lstmbook.verify.answers import SilentError, python_function, request
+from lstmbook.verify import Command, python_function, request, vectors, verify, verify_named
+from lstmbook.verify.answers import SilentError
 from lstmbook.verify.around import AROUND
 
 HERE = Path(__file__).parent
@@ -895,7 +895,7 @@ def test_who_is_silent_is_not_asked_again(monkeypatch):
         asked.append(json.loads(text)["name"])
         return 0, b"", b"", True
 
-    monkeypatch.setattr("lstmbook.verify.answers._talk", talk)
+    monkeypatch.setattr("lstmbook.verify.command._talk", talk)
     report = verify("lstm", Command("anything", timeout=5))
     assert asked == ["one_step"]
     assert {r.error for r in report.vectors} == {"your program gave no answer within 5 s"}

@@ -7,8 +7,9 @@ compared with the wrong cells of `lstmbook.slips` and with the mistakes around a
 `lstmbook.verify.around`, so that the report can name the likely slip.
 """
 
-from .answers import python_function, request
 from .api import ArrayResult, Command, Report, VectorResult, verify, verify_named
+from .command import request
+from .functions import python_function
 
 __all__ = [
     "ArrayResult",

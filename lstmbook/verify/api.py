@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,22 +16,18 @@ from ..activations import Array
 from ..cells import CELLS, Cell, find, name_of
 from ..checker import check
 from ..slips import SLIPS
-from .answers import (
-    GROUPS,
-    AnswerError,
-    Command,
-    SilentError,
-    answer,
-    ask_of,
-    checked,
-    python_function,
-)
+from .answers import GROUPS, AnswerError, SilentError, checked
 from .around import AROUND
+from .command import Command, of_command
+from .functions import answer, functions_of, of_functions, python_function
+from .results import of_results, read_results
 from .vectors import Vector, read
 
 __all__ = ["ArrayResult", "Command", "Report", "VectorResult", "verify", "verify_named"]
 
 GRADIENTS = GROUPS[3:]
+
+Ask = Callable[[Vector], dict[str, Array]]
 
 
 # The report
@@ -228,7 +225,7 @@ def verify(
     chosen = read(name, vectors)
     if layout is not None:
         layouts.describe(name, layout)  # raises if the layout cannot hold the cell
-    ask, step = ask_of(name, implementation, gradients, layout, forget_bias, np.dtype(dtype))
+    ask, step = _ask_of(name, implementation, gradients, layout, forget_bias, np.dtype(dtype))
     answers: dict[str, dict[str, Array]] = {}
     errors: dict[str, str] = {}
     silent = ""
@@ -313,6 +310,28 @@ def verify_named(
         tolerance=tolerance,
         vectors=vectors,
     )
+
+
+def _ask_of(
+    cell: str,
+    implementation: Any,
+    gradients: Callable[..., Any] | None,
+    layout: str | None,
+    forget_bias: float,
+    dtype: np.dtype[Any],
+) -> tuple[Ask, Callable[..., Any] | None]:
+    """The function that answers a vector, and the reader's step if there is one."""
+    if isinstance(implementation, Command):
+        return partial(of_command, implementation, layout, forget_bias), None
+    if isinstance(implementation, str | os.PathLike):
+        implementation = read_results(cell, Path(implementation))
+    if isinstance(implementation, Mapping):
+        return partial(of_results, implementation, layout), None
+    if dtype.kind != "f":
+        raise TypeError(f"dtype is {dtype}; expected a float dtype such as np.float32")
+    at = functions_of(implementation, gradients)
+    step = at.get("step") if layout is None and dtype == np.float64 else None
+    return partial(of_functions, at, layout, forget_bias, dtype), step
 
 
 def _precision(answers: Mapping[str, Mapping[str, Array]]) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..activations import Array
 from ..cells import CELLS
-from .answers import answer, rows
+from .functions import answer, rows
 from .vectors import Vector
 
 __all__ = ["AROUND", "Around"]

@@ -27,8 +27,8 @@ import wrong_gradients  # noqa: E402
 from lstmbook import CELLS, layouts  # noqa: E402
 from lstmbook.slips import SLIPS  # noqa: E402
 from lstmbook.verify import vectors  # noqa: E402
-from lstmbook.verify.answers import answer  # noqa: E402
 from lstmbook.verify.around import AROUND  # noqa: E402
+from lstmbook.verify.functions import answer  # noqa: E402
 
 PAGE = HERE.parent.parent / "book" / "vectors.md"
 TABLE = HERE.parent.parent / "book" / "assets" / "wrong_cells.csv"
