@@ -17,6 +17,8 @@ from cases import case, params_of
 
 from lstmbook import CELLS, layouts, run
 from lstmbook.detect import detect, detect_file
+from lstmbook.detect.hypotheses import families_of, first_step, predict, table_of
+from lstmbook.detect.readings import readings_of
 from lstmbook.slips import SLIPS, assemble
 
 SEEDS = 1000 if os.environ.get("LSTMBOOK_DETECT_ALL", "0") not in ("", "0") else 150
@@ -512,6 +514,105 @@ def test_one_step_does_not_see_which_recurrent_array_is_which():
     assert len(words) >= 4
 
 
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("zero", [False, True])
+def test_the_grid_of_a_first_step_is_the_table(cell, zero):
+    """What is computed once for several hypotheses is what each of them computes."""
+    _, params, xs, state = case(cell)
+    h, c = (part[:1] * (not zero) for part in (state.h, getattr(state, "c", state.h)))
+    biases, units = np.array([0.0, 1.0]), np.array([0, 3])
+    arrays = array_for_each_gate(params)
+    jobs = [(r, f) for r in readings_of(arrays, 3, 5) for f in families_of(r)]
+    assert any(family.cell == cell for _, family in jobs)
+    for reading, family in jobs[:: max(1, len(jobs) // 12)]:
+        sizes = family.sizes(reading, 2, aligned=len(reading.p) > 0)
+        got = first_step(family, reading, sizes, biases, xs[:1, 0], (h, c), units)
+        got = np.broadcast_to(got, (*sizes.values(), 2)).reshape(-1, 2)
+        table = table_of(sizes)
+        ((right, _),) = predict(family, reading, table, biases, xs[:1, :1], (h, c))
+        np.testing.assert_allclose(got, right[:, 0, units], rtol=0, atol=1e-13)
+
+
+def array_for_each_gate(params):
+    rows = [row for part in params for row in (part if part.ndim > 1 else [part])]
+    return disguised(dict(enumerate(rows)))
+
+
+def counted(monkeypatch):
+    """The numbers that tables and grids compute, as a list that grows."""
+    counts = []
+
+    def count_table(family, reading, table, biases, xs, state, **options):
+        width = np.zeros(state[0].shape[-1])[options.get("units", slice(None))].size
+        counts.append(len(table["order"]) * xs.shape[0] * xs.shape[1] * width)
+        return predict(family, reading, table, biases, xs, state, **options)
+
+    def count_grid(family, reading, sizes, biases, x, state, units):
+        counts.append(np.prod(list(sizes.values())) * len(units))
+        return first_step(family, reading, sizes, biases, x, state, units)
+
+    monkeypatch.setattr("lstmbook.detect.judge.predict", count_table)
+    monkeypatch.setattr("lstmbook.detect.judge.first_step", count_grid)
+    return counts
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("zero", [False, True])
+def test_the_work_is_bounded(monkeypatch, last, zero):
+    """However much is possible: no more numbers than the bound has operations for."""
+    counts = counted(monkeypatch)
+    _, params, xs, state = case("peephole", hidden=6, input_size=6)
+    hs, _ = run("peephole", params, xs, None if zero else state)
+    arrays = array_for_each_gate(params)
+    told = []
+    for bound in (3e7, 1e8):
+        monkeypatch.setattr("lstmbook.detect.api._SEARCH", bound)
+        monkeypatch.setattr("lstmbook.detect.api._REST", bound / 10)
+        counts.clear()
+        seen = hs[:, -1] if last else hs
+        found = [detect(arrays, xs, seen + 0.1, state=None if zero else state) for _ in range(2)]
+        assert 0 < sum(counts) * 25 <= 2 * 1.2 * bound
+        assert str(found[0]) == str(found[1])
+        assert not found[0].matches
+        assert not found[0].complete
+        told.append(sum(counts))
+    assert told[0] < told[1]
+
+
+@pytest.mark.parametrize("cell", ["lstm", "peephole", "coupled_peephole", "gru"])
+def test_what_is_usual_is_found_first(monkeypatch, cell):
+    """From the last outputs and an array for each gate: too much for the bound, but found."""
+    _, params, xs, state = case(cell, hidden=40, input_size=40, time=12, dtype=np.float32)
+    hs, _ = run(cell, params, xs, state)
+    arrays = array_for_each_gate(params)
+    monkeypatch.setattr("lstmbook.detect.api._SEARCH", 3e8)
+    match = detect(arrays, xs, hs[:, -1], state=state).match
+    assert match
+    assert match.cell == cell
+    for ours, theirs in zip(match.params, params, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_clear_note_says_what_completes_the_search(monkeypatch):
+    _, params, xs, state = case("lstm")
+    arrays = array_for_each_gate(params)
+    hs, _ = run("lstm", params, xs, state)
+    monkeypatch.setattr("lstmbook.detect.api._SEARCH", 1e7)
+
+    def words(outputs, **options):
+        return " ".join(str(detect(arrays, xs, outputs, **options)).split())
+
+    last, every, zero = (
+        words(seen, state=start)
+        for seen, start in ((hs[:, -1] + 1, state), (hs + 1, state), (hs + 1, None))
+    )
+    assert "Not all was tried" in last
+    assert "give the outputs of all steps, or a sequence of few steps; or name the cells." in last
+    assert "give the arrays of all gates in one common order, or in one array, and a pair" in every
+    assert "begins at the zero state; or name the cells." in every
+    assert "Not all was tried" not in zero  # as the note says
+
+
 def test_what_was_not_tried_is_said(monkeypatch):
     _, params, xs, state = case("lstm")
     hs, _ = run("lstm", params, xs, state)
@@ -519,10 +620,11 @@ def test_what_was_not_tried_is_said(monkeypatch):
     found = detect(arrays, xs, hs[:, -1] + 0.1, state=state)
     assert not found.matches
     assert "Not all was tried" not in str(found)
-    monkeypatch.setattr("lstmbook.detect.search._TOO_LONG", 1)
+    monkeypatch.setattr("lstmbook.detect.api._SEARCH", 2e7)
     found = detect(arrays, xs, hs[:, -1] + 0.1, state=state)
     assert not found.matches
-    assert found.notes[-1].startswith("Not all was tried")
+    assert not found.complete
+    assert any(note.startswith("Not all was tried") for note in found.notes)
     assert detect(arrays, xs, hs[:, -1], state=state).match.gate_order == "i f g o"
 
 

@@ -15,27 +15,22 @@ from numpy.typing import ArrayLike
 
 from ..activations import Array
 from ..cells import CELLS, find, name_of
+from .classes import classes_of, largest_cell_state, run_fit
+from .judge import Fit, Work, tolerance_of
 from .pair import BATCH_FIRST, SEQUENCE, Pair, has_cell_state, pairs_of, precision_of, sizes_of
 from .readings import Reading, readings_of
 from .report import Detection, Match, Probe, match_of
-from .search import (
-    Fit,
-    classes_of,
-    largest_cell_state,
-    nearest,
-    run_fit,
-    search,
-    slips,
-    tolerance_of,
-)
+from .search import jobs_of, nearest, search
+from .wrong import slips
 
 __all__ = ["detect", "detect_file"]
 
 _PAIR = ("x", "y", "h0", "c0", "hn", "cn", "lengths")
-_NOT_ALL = (
-    "Not all was tried, since so much is possible here: unusual activations together with arrays "
-    "of single gates in no common order, or with the last outputs alone, were left out. All "
-    "outputs, or cells=[…], make the search smaller."
+# Operations, each about a nanosecond: of the search, and of each of what comes after it.
+_SEARCH, _REST = 900_000_000, 150_000_000
+_NOT_ALL_WRONG = (
+    "Known wrong cells were tried as far as the work went, in the usual gate orders first; the "
+    "outputs of all steps make that complete."
 )
 _REPRESENTED = 12  # so many matches are told apart by a probe
 
@@ -119,12 +114,15 @@ def detect(
         for n, reading in enumerate(readings)
     }
     with np.errstate(all="ignore"):
-        fits, left_out, complete = search(pairs, readings, names, biases, tolerances)
+        jobs = jobs_of(pairs, readings, names, tolerances)
+        work, rest = Work(_SEARCH), Work(_REST)
+        fits, left_out, near = search(jobs, biases, work)
         if not fits:
-            fits = slips(pairs, readings, names, biases, tolerances)
+            fits = slips(jobs, biases, rest)
         classes = classes_of(fits, np.random.default_rng(0), precision)
+        complete = not (work.cut or rest.cut)
         matches = tuple(match_of(members[0], wide, _same(members, wide)) for members in classes)
-        close = None if matches else nearest(pairs, readings, names, biases)
+        close = None if matches else nearest(jobs, near, biases, Work(_REST))
         shown = matches[0].fit if matches else close
         bound = min(tolerances.values(), default=0.0) if tolerance is None else tolerance
         if tolerance is None and shown:
@@ -137,11 +135,13 @@ def detect(
         differ=_differ(matches),
         notes=(
             *_notes(given, pairs, readings, matches, close, inputs, hidden),
-            *([] if matches or complete or not readings else [_NOT_ALL]),
+            *([_not_all(pairs)] if work.cut else []),
+            *([_NOT_ALL_WRONG] if rest.cut else []),
         ),
         tolerance=bound,
         precision=precision,
         left_out=left_out,
+        complete=complete,
     )
 
 
@@ -342,6 +342,19 @@ def _seen(fit: Fit, xs: Array, parts: list[Array]) -> Array:
     inputs = xs.swapaxes(0, 1) if first else xs
     hs, _, _ = run_fit(fit, inputs, (h, c))
     return hs.swapaxes(0, 1) if first else hs
+
+
+def _not_all(pairs: list[Pair]) -> str:
+    """What was left out, and what would help."""
+    mend = "the arrays of all gates in one common order, or in one array"
+    if any(pair.hs is None for pair in pairs):
+        mend = "the outputs of all steps, or a sequence of few steps"
+    elif any(part.any() for pair in pairs for part in pair.state):
+        mend += ", and a pair that begins at the zero state"
+    return (
+        "Not all was tried: the search ends after a fixed amount of work, and what is usual came "
+        f"first. To make it complete, give {mend}; or name the cells."
+    )
 
 
 def _notes(

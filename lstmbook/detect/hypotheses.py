@@ -2,10 +2,11 @@
 
 A `Family` is a cell with all that its users vary: the order of the gates, the activations, the
 forget bias, where the reset gate acts, what the peepholes see. A table holds one hypothesis in
-each row, as numbers in named columns; `predict` runs all rows of a table side by side.
+each row, as numbers in named columns; `predict` runs all rows of a table side by side. A grid
+holds all hypotheses of a family with one axis for each column; `first_step` runs one step of it,
+in which what several hypotheses share is computed once.
 """
 
-import math
 from collections.abc import Callable, Iterator
 from itertools import permutations
 from typing import Any, NamedTuple
@@ -16,7 +17,19 @@ from ..activations import Array, sigmoid, tanh
 from ..cells import CELLS
 from .readings import Reading
 
-__all__ = ["ACTIVATIONS", "GATES", "Family", "Table", "families_of", "near", "params_of", "predict"]
+__all__ = [
+    "ACTIVATIONS",
+    "GATES",
+    "Family",
+    "Table",
+    "families_of",
+    "first_step",
+    "near",
+    "params_of",
+    "predict",
+    "table_of",
+    "usual",
+]
 
 Table = dict[str, Array]  # column name -> one number for each hypothesis
 
@@ -43,10 +56,14 @@ class Family(NamedTuple):
     def sizes(
         self, reading: Reading, forget_biases: int, *, plain: bool = False, aligned: bool = False
     ) -> dict[str, int]:
-        """How many values each column of `table` takes."""
+        """How many values each column of a table takes; the usual value is the first.
+
+        ``plain`` leaves out unusual activations, ``aligned`` all but the first way to pair the
+        blocks of different arrays.
+        """
         lstm, gru = "g" in self.orders[0], "z" in self.orders[0]
         forgets = lstm and self.kept != "i"
-        sizes = {
+        return {
             "squash": len(GATES) if (lstm or gru) and not plain else 1,
             "activation": 1 if plain else len(ACTIVATIONS),  # of the candidate
             "output": len(ACTIVATIONS) if lstm and not plain else 1,
@@ -55,35 +72,34 @@ class Family(NamedTuple):
             "flipped": 2 if gru else 1,  # whether the blend is (1 - z) h + z n
             "holes": len(self.holes),
             "order": len(self.orders),
-            "h": len(reading.h_aligned),
-            "b": len(reading.b_aligned),
+            "h": 1 if aligned else len(reading.h_aligned),
+            "b": 1 if aligned else len(reading.b_aligned),
         }
-        if aligned or math.prod(sizes.values()) > _MOST:
-            sizes["h"] = sizes["b"] = 1
-        return sizes
-
-    def table(
-        self, reading: Reading, forget_biases: int, *, plain: bool = False, aligned: bool = False
-    ) -> Table:
-        """All hypotheses of this family about a reading; the usual ones first.
-
-        ``plain`` leaves out unusual activations, ``aligned`` all but the first way to pair the
-        blocks of different arrays.
-        """
-        sizes = self.sizes(reading, forget_biases, plain=plain, aligned=aligned)
-        grid = np.indices(tuple(sizes.values()), dtype=np.int16).reshape(len(sizes), -1)
-        return dict(zip(sizes, grid, strict=True))
 
 
-_MOST = 400_000  # hypotheses of one family about one reading
+def table_of(sizes: dict[str, int]) -> Table:
+    """All hypotheses; the usual ones first."""
+    grid = np.indices(tuple(sizes.values()), dtype=np.int16).reshape(len(sizes), -1)
+    return dict(zip(sizes, grid, strict=True))
 
 
-def near(row: Table, reading: Reading, table: Table) -> Table:
+# What frameworks store.
+_ORDERS = {*("n", "rzn", "zrn"), *("ifgo", "igfo", "iofg", "figo"), *("gfo", "fgo", "io.g")}
+_HOLES = {"", "ifo", "iof", "fo", "io."}
+
+
+def usual(family: Family) -> Family | None:
+    """The family with the orders of frameworks alone; None if none of its orders is."""
+    orders = tuple(order for order in family.orders if order in _ORDERS)
+    holes = tuple(seen for seen in family.holes if seen in _HOLES)
+    return family._replace(orders=orders, holes=holes) if orders and holes else None
+
+
+def near(row: Table, sizes: dict[str, int]) -> Table:
     """Hypotheses beside one of them: other activations and such, or other pairs of blocks."""
     free = ("squash", "activation", "output", "forget", "old", "flipped")
-    sizes = [int(table[name].max()) + 1 for name in free]
-    beside = np.indices(sizes, dtype=np.int16).reshape(len(free), -1)
-    pairs = np.indices((len(reading.h_aligned), len(reading.b_aligned)), np.int16).reshape(2, -1)
+    beside = np.indices([sizes[name] for name in free], np.int16).reshape(len(free), -1)
+    pairs = np.indices((sizes["h"], sizes["b"]), np.int16).reshape(2, -1)
     result = {
         name: np.repeat(column, beside.shape[1] + pairs.shape[1]) for name, column in row.items()
     }
@@ -150,10 +166,10 @@ def predict(
     h, c : (hypotheses, batch, units) arrays
     """
     step = _Step(family, reading, table, forget_biases, units)
-    x_parts = _times(xs, reading.W_x)[..., units]  # (time, blocks, batch, units)
+    x_parts = _times(xs, reading.W_x[..., step.seen])  # (time, blocks, batch, units)
     h, c = state[0][None], state[1][None][..., units]
     olds = None if forced is None else np.concatenate([state[0][None], forced[:-1]])
-    h_parts = None if olds is None else _times(olds, reading.W_h)[..., units]
+    h_parts = None if olds is None else _times(olds, reading.W_h[..., step.seen])
     for t, x_part in enumerate(x_parts):
         if olds is None or h_parts is None:
             old, h_part = h, _times(h, reading.W_h)
@@ -167,33 +183,58 @@ def predict(
         yield h, c
 
 
+def first_step(
+    family: Family,
+    reading: Reading,
+    sizes: dict[str, int],
+    forget_biases: Array,
+    x: Array,
+    state: tuple[Array, Array],
+    units: Any,
+) -> Array:
+    """``h`` after one step for all hypotheses of ``sizes``, an axis for each, and then the units.
+
+    ``x`` is ``(1, input)`` and the state ``(1, hidden)``. An axis on which nothing depends is 1.
+    """
+    grid = dict(zip(sizes, np.indices(tuple(sizes.values()), np.int16, sparse=True), strict=True))
+    step = _Step(family, reading, grid, forget_biases, units)
+    h_part = _times(state[0][None], reading.W_h[..., step.seen])
+    x_part = _times(x[None], reading.W_x[..., step.seen])[0]
+    h, _ = step(x_part, h_part, state[0][None], state[1][None][..., units])
+    return h[..., 0, :]
+
+
 def _times(rows: Array, W: Array) -> Array:
     """``(n, batch, size) @ (blocks, size, hidden)`` as ``(n, blocks, batch, hidden)``."""
     n, batch, size = rows.shape
-    flat = rows.reshape(n * batch, size) @ W.swapaxes(0, 1).reshape(size, -1)
-    return flat.reshape(n, batch, len(W), -1).swapaxes(1, 2)
+    products = rows.reshape(n * batch, size) @ W
+    return products.reshape(len(W), n, batch, -1).swapaxes(0, 1)
 
 
 class _Step:
-    """One time step of every hypothesis of a table."""
+    """One time step of every hypothesis of a table or a grid."""
 
     def __init__(
         self, family: Family, reading: Reading, table: Table, forget_biases: Array, units: Any
     ) -> None:
         self.family, self.reading, self.table, self.units = family, reading, table, units
-        self.rows = np.arange(len(table["order"]))
+        # A reset gate in front of the matrix product is needed whole.
+        self.seen = slice(None) if family.cell == "gru" else units
+        self.grid = table["order"].ndim > 1
+        self.rows = np.arange(table["order"].size)
         self.x_at, self.h_at, self.b_at = blocks_of(family, reading, table)
-        self.b_x, self.b_h = reading.b_x[:, None, units], reading.b_h[:, None, units]
+        self.b = reading.b_x[:, None, units], reading.b_h[:, None, units]
+        self.b_seen = reading.b_x[:, None, self.seen], reading.b_h[:, None, self.seen]
         self.b_hn = reading.b_hn[units]
         self.p = {
             gate: reading.p[np.array([seen.index(gate) for seen in family.holes])[table["holes"]]][
-                :, None, units
+                ..., None, units
             ]
             for gate in set(family.holes[0]) - {"."}
         }
-        self.forget = forget_biases[table["forget"]][:, None, None]
-        self.flipped = table["flipped"][:, None, None] == 1
-        self.old = table["old"][:, None, None] == 1
+        self.forget = forget_biases.astype(reading.b_x.dtype)[table["forget"]][..., None, None]
+        self.flipped = table["flipped"][..., None, None] == 1
+        self.old = table["old"][..., None, None] == 1
 
     def __call__(self, x: Array, h: Array, old: Array, c: Array) -> tuple[Array, Array]:
         if self.family.cell == "rnn":
@@ -219,23 +260,25 @@ class _Step:
         return self._squash(z) * self._by("output", _ACTIVATIONS, new), new
 
     def _gru(self, x: Array, h: Array, old: Array) -> Array:
-        r = self._squash(self._sum("r", x, h))
+        after = self.family.cell == "gru_reset_after"
+        r = self._squash(self._sum("r", x, h, self.b_seen))
+        x, h = (x, h) if after else (x[..., self.units], h[..., self.units])
         z = self._squash(self._sum("z", x, h))
-        at = self.x_at["n"], self.h_at["n"], self.b_at["n"]
-        n = x[at[0]] + self.b_x[at[2]]
-        if self.family.cell == "gru_reset_after":
-            n = n + r * (self._h(h, at[1]) + self.b_h[at[2]] + self.b_hn)
+        x_at, h_at, b_at = self.x_at["n"], self.h_at["n"], self.b_at["n"]
+        n, b_h = x[x_at] + self.b[0][b_at], self.b[1][b_at]
+        if after:
+            n = n + r * (self._h(h, h_at) + b_h + self.b_hn)
         else:
-            n = n + self.b_h[at[2]] + self._recurrent(r * old, at[1])
+            n = n + b_h + self._recurrent(r * old, h_at)
         n = self._candidate(n)
         z = np.where(self.flipped, 1.0 - z, z)
         new: Array = z * old[..., self.units] + (1.0 - z) * n
         return new
 
-    def _sum(self, gate: str, x: Array, h: Array) -> Array:
+    def _sum(self, gate: str, x: Array, h: Array, b: tuple[Array, Array] | None = None) -> Array:
         """A gate's pre-activation without its peephole."""
-        b = self.b_at[gate]
-        z: Array = x[self.x_at[gate]] + self._h(h, self.h_at[gate]) + (self.b_x[b] + self.b_h[b])
+        at, (b_x, b_h) = self.b_at[gate], b or self.b
+        z: Array = x[self.x_at[gate]] + self._h(h, self.h_at[gate]) + (b_x[at] + b_h[at])
         return z
 
     def _h(self, h: Array, at: Array) -> Array:
@@ -244,13 +287,18 @@ class _Step:
 
     def _recurrent(self, values: Array, at: Array) -> Array:
         """``values @ W_h`` with block ``at`` for each hypothesis."""
-        result = np.empty_like(values)
+        W_h = self.reading.W_h[..., self.units]
+        result = np.zeros(())
+        if self.grid:
+            for k in np.unique(at):
+                result = np.where((at == k)[..., None, None], values @ W_h[k], result)
+            return result
+        result = np.empty((*values.shape[:-1], W_h.shape[-1]), values.dtype)
         for k in np.unique(at):
             chosen = at == k
             part = values[chosen]
-            result[chosen] = (part.reshape(-1, part.shape[-1]) @ self.reading.W_h[k]).reshape(
-                part.shape
-            )
+            flat = part.reshape(-1, part.shape[-1]) @ W_h[k]
+            result[chosen] = flat.reshape(*part.shape[:-1], -1)
         return result
 
     def _squash(self, z: Array) -> Array:
@@ -262,10 +310,14 @@ class _Step:
     def _by(self, column: str, functions: Any, z: Array) -> Array:
         """``z`` under each hypothesis' own function; rows of a table stand sorted by it or not."""
         kinds = self.table[column]
-        first = int(kinds[0])
+        first = int(kinds.flat[0])
         if (kinds == first).all():
             result: Array = functions[first](z)
             return result
+        if self.grid:
+            axis = list(self.table).index(column)
+            parts = np.split(z, kinds.size, axis) if z.shape[axis] > 1 else [z] * kinds.size
+            return np.concatenate([functions[k](part) for k, part in enumerate(parts)], axis)
         result = np.empty_like(z)
         for kind in np.unique(kinds):
             chosen = kinds == kind

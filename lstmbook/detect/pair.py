@@ -29,6 +29,33 @@ class Pair(NamedTuple):
     def steps(self) -> int:
         return len(self.xs)
 
+    @property
+    def first(self) -> int | None:
+        """A sequence whose output after its first step is known; the longest one."""
+        lengths = self.alive.sum(0)
+        known = lengths > 0 if self.hs is not None else lengths == 1
+        return int(np.argmax(lengths * known)) if known.any() else None
+
+    @property
+    def shortest(self) -> int:
+        """The sequence of the fewest steps, of those that have any."""
+        lengths = self.alive.sum(0)
+        return int(np.argmin(np.where(lengths > 0, lengths, self.steps + 1)))
+
+    def end(self, steps: int) -> "Pair":
+        """The shortest sequence alone; if it has more steps, its last ones from zero."""
+        row, lengths = self.shortest, self.alive.sum(0)
+        start = max(0, int(lengths[row]) - steps)
+        h, c = (part[row : row + 1] * (start == 0) for part in self.state)
+        return self._replace(
+            xs=self.xs[start : lengths[row], row : row + 1],
+            hs=None,
+            last=self.last[row : row + 1],
+            state=(h, c),
+            final=(None, None),
+            alive=self.alive[start : lengths[row], row : row + 1],
+        )
+
 
 def sizes_of(xs: Array, hs: Array) -> tuple[int, int]:
     """``input`` and ``hidden`` after a check of the pair."""

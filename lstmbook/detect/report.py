@@ -11,9 +11,10 @@ from .. import layouts
 from ..activations import Array
 from ..cells import CELLS
 from ..slips import GATE_NAMES
+from .classes import run_fit
 from .hypotheses import ACTIVATIONS, GATES, params_of
+from .judge import Fit
 from .readings import Piece
-from .search import Fit, run_fit
 
 __all__ = ["Detection", "Match", "Probe", "match_of"]
 
@@ -146,6 +147,7 @@ class Detection:
     tolerance: float
     precision: str
     left_out: int  # fits beyond the number that is looked at
+    complete: bool  # whether the search came to its end; if not, a note says what would help
 
     @property
     def match(self) -> Match | None:
@@ -173,6 +175,7 @@ class Detection:
             "tolerance": self.tolerance,
             "precision": self.precision,
             "left_out": self.left_out,
+            "complete": self.complete,
             "text": str(self),
         }
 

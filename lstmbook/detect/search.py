@@ -8,41 +8,44 @@ import numpy as np
 
 from ..activations import Array
 from ..cells import CELLS
-from ..slips import SLIPS, Slip
-from .hypotheses import Family, Table, families_of, near, params_of, predict
+from .hypotheses import Table, families_of, near, table_of, usual
+from .judge import LARGEST, Fit, Job, Work, cost_of, first_cost, first_off, judge, take, whole
 from .pair import Pair
 from .readings import Reading
 
-__all__ = [
-    "Fit",
-    "classes_of",
-    "judge",
-    "largest_cell_state",
-    "nearest",
-    "run_fit",
-    "search",
-    "slips",
-    "tolerance_of",
-]
+__all__ = ["Close", "Fits", "jobs_of", "nearest", "search"]
 
-_CHUNK = 300_000  # numbers at a time
 _MOST = 500  # fits that are kept
-_MANY = 500_000  # hypotheses; beyond, the usual ones come first
-_TOO_MANY = 4_000_000  # beyond, not all are tried
-_TOO_LONG = 40_000_000_000  # hypotheses * steps * hidden**2, without the outputs between
+_EASY = 50_000_000  # operations; a search of more looks at what is usual first
+_ENDS = (8, 4, 2)  # steps
+_WIDE, _ROUGH = 32, 1e-2  # from so many units on in float32, which is right within so much
+_CLOSE, _FEW = 32, 8  # hypotheses that may be the nearest
 
 
-class Fit(NamedTuple):
-    """One hypothesis about one reading of the arrays and of the pair, and how well it fits."""
+class Level(NamedTuple):
+    """How much is tried."""
 
-    pair: Pair
-    reading: Reading
-    family: Family
-    row: Table  # one row
-    forget_bias: float
-    distance: float  # max |Δ| over all outputs, and final states if given
-    spread: float  # root of the mean square of Δ
-    slip: Slip | None = None
+    usual: bool = False  # the orders of the frameworks alone
+    plain: bool = False  # no unusual activations
+    aligned: bool = False  # the arrays of all gates in one common order
+
+
+_EVERY = Level()
+_LEVELS = (
+    Level(usual=True, plain=True, aligned=True),
+    Level(plain=True, aligned=True),
+    Level(aligned=True),
+    Level(plain=True),
+    _EVERY,
+)
+
+
+class Close(NamedTuple):
+    """A hypothesis that may be the nearest."""
+
+    spread: float  # root of the mean square of Δ, of a few numbers
+    job: Job
+    row: Table
 
 
 class Fits(NamedTuple):
@@ -50,225 +53,61 @@ class Fits(NamedTuple):
 
     fits: list[Fit]
     left_out: int  # fits beyond the number that is kept
-    complete: bool  # whether every hypothesis was in reach
+    close: list[Close]
 
 
-# |Δ| that rounding explains
+_Tables = list[tuple[Job, Table]]
 
 
-def tolerance_of(pair: Pair, reading: Reading, precision: str) -> float:
-    """``max |Δ|`` that rounding explains, by dtype, length and size.
-
-    float64 1e-12; float32 1e-6 for up to 20 steps and 32 units, else 1e-5; float16 5e-3. Sums of
-    many or large terms (up to a hundredfold) and outputs beyond 1 (relu) have more in proportion.
-    """
-    short = pair.steps <= 20 and pair.last.shape[-1] <= 32
-    base = {"float16": 5e-3, "float32": 1e-6 if short else 1e-5, "float64": 1e-12}[precision]
-    outputs = pair.last if pair.hs is None else pair.hs
-    terms = np.abs(pair.xs).max((0, 1)) @ np.abs(reading.W_x)
-    terms = terms + np.abs(outputs).max(tuple(range(outputs.ndim - 1))) @ np.abs(reading.W_h)
-    return base * max(1.0, float(np.abs(outputs).max()), min(100.0, float(terms.max()) / 16))
-
-
-# Judging
-
-
-def judge(
-    fits: tuple[Family, Reading, Table],
-    pair: Pair,
-    forget_biases: Array,
-    rows: Any = slice(None),
-    steps: int | None = None,
-    units: int | None = None,
-) -> tuple[Array, Array]:
-    """``max |Δ|`` and the root of the mean square of Δ for each row of a table.
-
-    On some sequences, steps and units of the pair alone, if so wanted.
-    """
-    family, reading, table = fits
-    count, hidden = len(table["order"]), pair.last.shape[-1]
-    forced = pair.hs
-    chosen: Any = slice(None)
-    if forced is not None and units is not None and family.cell != "gru" and units < hidden:
-        chosen = np.unique(np.linspace(0, hidden - 1, units).astype(int))
-    xs, alive = pair.xs[:steps, rows], pair.alive[:steps, rows]
-    state = pair.state[0][rows], pair.state[1][rows]
-    width = hidden if isinstance(chosen, slice) else len(chosen)
-    size = xs.shape[1] * width * (1 if forced is not None else len(reading.W_x))
-    per_chunk = max(1, _CHUNK // size)
-    worst, squares = np.zeros(count), np.zeros(count)
-    numbers = 0
-    for start in range(0, count, per_chunk):
-        part = slice(start, start + per_chunk)
-        numbers = 0
-        states = predict(
-            family,
-            reading,
-            {name: column[part] for name, column in table.items()},
-            forget_biases,
-            xs,
-            state,
-            alive=alive,
-            forced=None if forced is None else forced[:steps, rows],
-            units=chosen,
-        )
-        wanted: list[tuple[Array, Array, Any]] = []
-        h = c = state[0]
-        for t, now in enumerate(states):
-            h, c = now
-            if forced is not None and alive[t].any():
-                wanted = [(h, forced[t, rows][:, chosen], alive[t])]
-                numbers += _add(worst[part], squares[part], wanted)
-        if steps is None or steps >= pair.steps:
-            every = np.ones(len(state[0]), bool)
-            wanted = [] if forced is not None else [(h, pair.last[rows][:, chosen], alive.any(0))]
-            if pair.final[0] is not None and forced is None:
-                wanted.append((h, pair.final[0][rows][:, chosen], every))
-            if pair.final[1] is not None:
-                wanted.append((c, pair.final[1][rows][:, chosen], every))
-            numbers += _add(worst[part], squares[part], wanted)
-    return worst, np.sqrt(squares / max(1, numbers))
-
-
-def _add(worst: Array, squares: Array, wanted: list[tuple[Array, Array, Any]]) -> int:
-    """Differences into the two sums; the number of them."""
-    numbers = 0
-    for got, right, on in wanted:
-        delta = np.abs(got[:, on] - right[on])
-        delta[~np.isfinite(delta)] = np.inf
-        if delta.size:
-            np.maximum(worst, delta.max((1, 2)), out=worst)
-            squares += (delta**2).sum((1, 2))
-            numbers += delta[0].size
-    return numbers
-
-
-def _take(table: Table, rows: Any) -> Table:
-    return {name: column[rows] for name, column in table.items()}
-
-
-def _stages(pair: Pair) -> list[dict[str, Any]]:
-    """Ever more of the pair. Without all outputs, all steps and units are needed at once."""
-    long_first = np.argsort(-pair.alive.sum(0), kind="stable")
-    if pair.hs is None:
-        return [{"rows": long_first[:1]}, {"rows": long_first[:8]}]
-    return [
-        {"rows": long_first[:2], "steps": 1, "units": 6},
-        {"rows": long_first[:2], "steps": 3, "units": 16},
-        {"rows": long_first[:8], "steps": 8, "units": 16},
-    ]
-
-
-def _chunks(pair: Pair, reading: Reading) -> list[Any]:
-    """All sequences, so many at a time that memory stays small."""
-    batch, hidden = pair.last.shape
-    at_once = max(1, 4_000_000 // (pair.steps * len(reading.W_x) * hidden))
-    return [slice(k, k + at_once) for k in range(0, batch, at_once)]
-
-
-def search(
+def jobs_of(
     pairs: list[Pair],
     readings: list[Reading],
     cells: Iterable[str],
-    forget_biases: Array,
     tolerances: dict[tuple[int, int], float],
-) -> Fits:
+) -> list[Job]:
+    """All readings of the pair with all readings of the arrays and the families of these."""
+    return [
+        Job(pair, reading, family, tolerances[m, n])
+        for m, pair in enumerate(pairs)
+        for n, reading in enumerate(readings)
+        for family in families_of(reading)
+        if family.cell in cells
+    ]
+
+
+def search(jobs: list[Job], biases: Array, work: Work) -> Fits:
     """Every hypothesis within its tolerance of every output.
 
-    Where there are too many (an array for each gate, or the last outputs alone), first those with
-    the usual activations and the arrays of all gates in one common order, and what stands beside
-    one that fits; then more. Of very many, those with both unusual activations and arrays in no
-    common order are not tried.
+    Where there are many (an array for each gate, or the last outputs alone), first those of the
+    frameworks and what stands beside one that fits; then ever more, as far as the work goes.
     """
-    tried = list(_combined(pairs, readings, cells, tolerances))
-    usual, wider = {"plain": True, "aligned": True}, [{"aligned": True}, {"plain": True}, _EVERY]
-    rollout = any(pair.hs is None for pair in pairs)  # then every hypothesis runs over all steps
-    most = _TOO_MANY
-    if rollout:
-        work = max(pair.steps * pair.last.shape[-1] ** 2 for pair in pairs)
-        most = min(most, _TOO_LONG // work)
-    levels = [_EVERY]
-    if rollout or _size(tried, forget_biases, _EVERY) > _MANY:
-        wider = [less for less in wider if _size(tried, forget_biases, less) <= most]
-        levels = [usual, *wider]
-    for less in levels:
-        found: list[Fit] = []
-        left_out = 0
-        for pair, reading, family, tolerance in tried:
-            if not _same_last(pair, tolerance):
-                continue
-            table = family.table(reading, len(forget_biases), **less)
-            table = _pruned(pair, reading, family, table, forget_biases, tolerance)
-            if less is not _EVERY and len(table["order"]):
-                table = _beside(reading, family, table, len(forget_biases))
-                table = _pruned(pair, reading, family, table, forget_biases, tolerance, some=True)
-            fits = list(_whole(pair, reading, family, table, forget_biases, tolerance))
+    jobs = [job for job in jobs if _same_last(job)]
+    levels = _LEVELS[2 if all(job.pair.first is not None for job in jobs) else 0 :]
+    if sum(_cost(job, sizes) for job, sizes in _sized(jobs, _EVERY, biases)) <= _EASY:
+        levels = (_EVERY,)
+    found: list[Fit] = []
+    close: list[Close] = []
+    left_out = 0
+    for level in levels:
+        tables, more = _first_look(jobs, level, biases, work)
+        close += more
+        for job, table in tables:
+            table = _pruned(job, table, biases, work)
+            if level is not _EVERY and len(table["order"]):
+                table = _pruned(job, _beside(job, table, len(biases)), biases, work)
+            fits = list(whole(job, table, biases, work, job.tolerance))
             left_out += max(0, len(fits) - _MOST)
             found += fits[:_MOST]
         if found:
             break
     found.sort(key=_plain)
-    return Fits(found[:_MOST], left_out + len(found[_MOST:]), _EVERY in levels)
+    return Fits(found[:_MOST], left_out + len(found[_MOST:]), close)
 
 
-_EVERY = {"plain": False, "aligned": False}
-
-
-def _size(
-    tried: list[tuple[Pair, Reading, Family, float]], forget_biases: Array, less: dict[str, bool]
-) -> int:
-    """The number of hypotheses."""
-    return sum(
-        math.prod(family.sizes(reading, len(forget_biases), **less).values())
-        for _, reading, family, _ in tried
-    )
-
-
-def _pruned(
-    pair: Pair,
-    reading: Reading,
-    family: Family,
-    table: Table,
-    forget_biases: Array,
-    tolerance: float,
-    *,
-    some: bool = False,
-) -> Table:
-    """The rows of a table that fit a part of the pair; ``some`` if it is no whole table."""
-    aligned = len(reading.h_aligned) if table["h"].any() else 1
-    # A first step from h = 0 does not see how the blocks of W_h go with those of W_x.
-    late = aligned > 1 and not some and pair.hs is not None and not pair.state[0].any()
-    if late:
-        first = np.flatnonzero(table["h"] == 0)
-        group = _codes([column for name, column in table.items() if name != "h"])
-    for number, stage in enumerate(_stages(pair)):
-        if not len(table["order"]):
-            break
-        if late and number == 0:
-            chosen = _take(table, first)
-            worst, _ = judge((family, reading, chosen), pair, forget_biases, **stage)
-            good = np.isin(group, group[first][worst <= tolerance])
-        else:
-            worst, _ = judge((family, reading, table), pair, forget_biases, **stage)
-            good = worst <= tolerance
-        table = _take(table, good)
-    return table
-
-
-def _beside(reading: Reading, family: Family, table: Table, forget_biases: int) -> Table:
-    """The rows of a table, and those near them, each once."""
-    every = family.table(reading, forget_biases, aligned=True)
-    rows = [_take(table, slice(k, k + 1)) for k in range(min(len(table["h"]), _MOST // 10))]
-    parts = [table, *(near(row, reading, every) for row in rows)]
-    whole = {name: np.concatenate([part[name] for part in parts]) for name in table}
-    _, once = np.unique(_codes(list(whole.values())), return_index=True)
-    return _take(whole, np.sort(once))
-
-
-def _codes(columns: list[Array]) -> Array:
-    """One number for each row of several columns."""
-    codes: Array = np.ravel_multi_index(columns, [int(column.max()) + 1 for column in columns])
-    return codes
+def _same_last(job: Job) -> bool:
+    """Whether the final h is the last output, as it is in every cell here."""
+    pair, h = job.pair, job.pair.final[0]
+    return h is None or pair.hs is None or bool((np.abs(h - pair.last) <= job.tolerance).all())
 
 
 def _plain(fit: Fit) -> tuple[int, ...]:
@@ -278,208 +117,157 @@ def _plain(fit: Fit) -> tuple[int, ...]:
     return (odd, list(CELLS).index(fit.family.cell), int(fit.row["holes"][0]))
 
 
-def _combined(
-    pairs: list[Pair],
-    readings: list[Reading],
-    cells: Iterable[str],
-    tolerances: dict[tuple[int, int], float],
-) -> Iterator[tuple[Pair, Reading, Family, float]]:
-    for m, pair in enumerate(pairs):
-        for n, reading in enumerate(readings):
-            for family in families_of(reading):
-                if family.cell in cells:
-                    yield pair, reading, family, tolerances[m, n]
+def _sized(jobs: list[Job], level: Level, biases: Array) -> Iterator[tuple[Job, dict[str, int]]]:
+    """The jobs with what of their families the level has, and the sizes of their tables."""
+    for job in jobs:
+        family = usual(job.family) if level.usual else job.family
+        if family is not None:
+            sizes = family.sizes(job.reading, len(biases), plain=level.plain, aligned=level.aligned)
+            yield job._replace(family=family), sizes | ({"old": 1} if level.usual else {})
 
 
-def _same_last(pair: Pair, tolerance: float) -> bool:
-    """Whether the final h is the last output, as it is in every cell here."""
-    h = pair.final[0]
-    return h is None or pair.hs is None or bool((np.abs(h - pair.last) <= tolerance).all())
+def _cost(job: Job, sizes: dict[str, int], steps: int | None = None) -> float:
+    """The operations of a first look: at the first step, or at so many of the last ones."""
+    if job.pair.first is not None:
+        return first_cost(job, sizes, 1)
+    length = len(job.pair.end(steps or job.pair.steps).xs)
+    return cost_of(job, math.prod(sizes.values()), length)
 
 
-def _whole(
-    pair: Pair,
-    reading: Reading,
-    family: Family,
-    table: Table,
-    forget_biases: Array,
-    tolerance: float = math.inf,
-) -> Iterator[Fit]:
-    """The rows of a table that are within the tolerance on the whole pair."""
-    count = len(table["order"])
-    worst, squares = np.zeros(count), np.zeros(count)
-    if count:
-        chunks = _chunks(pair, reading)
-        for rows in chunks:
-            more, spread = judge((family, reading, table), pair, forget_biases, rows)
-            worst, squares = np.maximum(worst, more), squares + spread**2
-        squares /= len(chunks)
-    for k in np.flatnonzero(worst <= tolerance):
-        row = _take(table, slice(k, k + 1))
-        bias = float(forget_biases[row["forget"][0]]) if "f" in _letters(family) else 0.0
-        yield Fit(pair, reading, family, row, bias, float(worst[k]), math.sqrt(squares[k]))
-
-
-def _letters(family: Family) -> str:
-    return family.orders[0]
-
-
-def nearest(
-    pairs: list[Pair], readings: list[Reading], cells: Iterable[str], forget_biases: Array
-) -> Fit | None:
-    """The hypothesis with the smallest root of the mean square of Δ."""
-    best: list[Fit] = []
-    tolerances = {(m, n): 0.0 for m in range(len(pairs)) for n in range(len(readings))}
-    for pair, reading, family, _ in _combined(pairs, readings, cells, tolerances):
-        table = family.table(reading, len(forget_biases), plain=pair.hs is None, aligned=True)
-        for stage, kept in zip(_stages(pair), (256, 64, 8), strict=False):
-            _, spread = judge((family, reading, table), pair, forget_biases, **stage)
-            table = _take(table, np.argsort(spread, kind="stable")[:kept])
-        table = _take(table, slice(8))
-        best += _whole(pair, reading, family, table, forget_biases)
-    best = [fit for fit in best if math.isfinite(fit.spread)]
-    return min(best, key=lambda fit: fit.spread, default=None)
-
-
-# Wrong cells that stood in public code
-
-_HOLES = ("", "ifo", "iof", "fio", "fo", "of")  # the common one, ONNX's, TensorFlow's
-
-
-def slips(
-    pairs: list[Pair],
-    readings: list[Reading],
-    cells: Iterable[str],
-    forget_biases: Array,
-    tolerances: dict[tuple[int, int], float],
-) -> list[Fit]:
-    """The public wrong cells of `lstmbook.slips` that compute the pair, in any gate order.
-
-    Peepholes are tried in the orders of the frameworks.
-    """
-    found: list[Fit] = []
-    if any(pair.hs is None and pair.steps > 5 for pair in pairs):
-        return found  # too long without the outputs between
-    for pair, reading, family, tolerance in _combined(pairs, readings, cells, tolerances):
-        known = [s for s in SLIPS if s.cell == family.cell and s.seen_in]
-        known = [s for s in known if not s.name.startswith("order_")]
-        if family.kept == "i" or "." in family.orders[0] + family.holes[0]:
+def _first_look(
+    jobs: list[Job], level: Level, biases: Array, work: Work
+) -> tuple[_Tables, list[Close]]:
+    """The hypotheses of a level that fit a few numbers, and some that are close."""
+    tables: _Tables = []
+    without = []
+    for job, sizes in _sized(jobs, level, biases):
+        if job.pair.first is None:
+            if math.prod(sizes.values()) <= LARGEST:
+                without.append((job, sizes))
+            else:
+                work.cut = True
             continue
-        table = family.table(reading, len(forget_biases), plain=True, aligned=True)
-        holes = [k for k, seen in enumerate(family.holes) if seen in _HOLES]
-        plain = (table["old"] == 0) & (table["flipped"] == 0) & np.isin(table["holes"], holes)
-        row = int(pair.alive.sum(0).argmax())
-        for k in np.flatnonzero(plain):
-            one = _take(table, slice(k, k + 1))
-            bias = float(forget_biases[one["forget"][0]])
-            params, _ = params_of(family, reading, one, bias)
-            for slip in known:
-                fit = Fit(pair, reading, family, one, bias, 0.0, 0.0, slip)
-                first = None if pair.hs is None else 1
-                if _distance(fit, params, slice(row, row + 1), first) <= tolerance:
-                    distance = _distance(fit, params, slice(None), None)
-                    if distance <= tolerance:
-                        found.append(fit._replace(distance=distance, spread=distance))
-    return found
+        off = first_off(job, sizes, biases, 1, work)
+        if off is not None:
+            good = np.broadcast_to(off[..., 0] <= job.tolerance, tuple(sizes.values()))
+            rows = np.flatnonzero(good)
+            work.cut |= len(rows) > LARGEST
+            columns = np.unravel_index(rows[:LARGEST], good.shape)
+            tables.append((job, dict(zip(sizes, columns, strict=True))))
+    ends, close = _ends(without, biases, work)
+    return [(job, table) for job, table in tables + ends if len(table["order"])], close
 
 
-def _distance(fit: Fit, params: Any, rows: slice, steps: int | None) -> float:
-    """``max |Δ|`` of a slip."""
-    pair, slip = fit.pair, fit.slip
-    assert slip is not None
-    state = _state(slip.cell, pair.state[0][rows], pair.state[1][rows])
-    alive, worst = pair.alive[:steps, rows], 0.0
-    last = pair.last[rows]
-    for t, x in enumerate(pair.xs[:steps, rows]):
-        h, new = slip.step(params, x, state)
-        on = alive[t][:, None]
-        state = type(state)(*(np.where(on, n, o) for n, o in zip(new, state, strict=True)))
-        last = np.where(on, h, last)
-        if pair.hs is not None and alive[t].any():
-            worst = max(worst, float(np.abs(h - pair.hs[t, rows])[alive[t]].max()))
-        if not worst < 1.0:  # NaN too: far off
-            return math.inf
-    if steps is None:
-        for got, right in ((last, pair.last), *zip(state, pair.final, strict=False)):
-            if right is not None:
-                worst = max(worst, float(np.nan_to_num(np.abs(got - right[rows]), nan=9.9).max()))
-    return worst
+def _ends(
+    jobs: list[tuple[Job, dict[str, int]]], biases: Array, work: Work
+) -> tuple[_Tables, list[Close]]:
+    """The hypotheses that give the last output of the shortest sequence, and some that are close.
+
+    Without the outputs between, each must run over all steps. Where that is too much, each runs
+    over the last few steps from zero, since a cell forgets, and the nearest are kept.
+    """
+    longest = max((len(job.pair.end(job.pair.steps).xs) for job, _ in jobs), default=0)
+    for steps in (longest, *(k for k in _ENDS if k < longest)):
+        if sum(_cost(job, sizes, steps) for job, sizes in jobs) <= work.left / 2:
+            break
+    else:
+        work.cut = True
+        costs = np.cumsum([_cost(job, sizes, steps) for job, sizes in jobs])
+        jobs = jobs[: np.searchsorted(costs, work.left / 2)]
+    judged: list[tuple[Job, Table, Array]] = []
+    close: list[Close] = []
+    for job, sizes in jobs:
+        table = table_of(sizes)
+        looked = judge(_ending(job, steps), table, biases, work)
+        if looked is None:
+            continue
+        worst, spread = looked
+        bound = max(job.tolerance, _ROUGH * float(np.abs(job.pair.last).max()))
+        judged.append((job, table, worst / bound if steps == longest else spread))
+        least = np.argsort(spread, kind="stable")[:_FEW]
+        close += [Close(float(spread[k]), job, take(table, [k])) for k in least]
+    close = sorted(close, key=lambda c: c.spread)[:_FEW]
+    limit = 1.0
+    if steps < longest and judged:
+        work.cut = True
+        spreads = np.sort(np.concatenate([spread for _, _, spread in judged]))
+        each = max(cost_of(job, 1, longest) for job, _, _ in judged)
+        limit = spreads[: max(1, int(work.left / 4 / each))][-1]
+    return [(job, take(table, off <= limit)) for job, table, off in judged], close
 
 
-def _state(cell: str, h: Array, c: Array) -> Any:
-    State = CELLS[cell].State
-    return State(h, c) if "c" in State._fields else State(h)
+def _ending(job: Job, steps: int) -> Job:
+    """The job for the end of the shortest sequence; in float32 if the products are much work."""
+    pair = job.pair.end(steps)
+    if len(pair.last[0]) < _WIDE:
+        return job._replace(pair=pair)
+    half: dict[str, Any] = {
+        name: part.astype(np.float32)
+        for name, part in job.reading._asdict().items()
+        if isinstance(part, np.ndarray)
+    }
+    xs, last, h, c = (part.astype(np.float32) for part in (pair.xs, pair.last, *pair.state))
+    pair = pair._replace(xs=xs, last=last, state=(h, c))
+    return job._replace(pair=pair, reading=job.reading._replace(**half))
 
 
-# Which fits are one function
+def _pruned(job: Job, table: Table, biases: Array, work: Work) -> Table:
+    """The rows of a table that fit ever more of the pair."""
+    lengths = job.pair.alive.sum(0)
+    longest = np.argsort(-lengths, kind="stable")
+    shortest = longest[lengths[longest] > 0][::-1]
+    stages: list[dict[str, Any]] = [
+        {"rows": longest[:2], "steps": 1, "units": 6},
+        {"rows": longest[:2], "steps": 3, "units": 16},
+        {"rows": longest[:8], "steps": 8, "units": 16},
+    ]
+    if job.pair.hs is None:
+        stages = [{"rows": shortest[:1]}, {"rows": shortest[:8]}]
+    for stage in stages:
+        judged = judge(job, table, biases, work, **stage) if len(table["order"]) else None
+        table = take(table, judged[0] <= job.tolerance if judged else slice(0))
+    return table
 
 
-def run_fit(fit: Fit, xs: Array, state: tuple[Array, Array]) -> tuple[Array, Array, Array]:
-    """All outputs, and the final h and c, of one hypothesis; time first."""
-    hs = []
-    if fit.slip:
-        params, _ = params_of(fit.family, fit.reading, fit.row, fit.forget_bias)
-        now = _state(fit.slip.cell, *state)
-        for x in xs:
-            h, now = fit.slip.step(params, x, now)
-            hs.append(h)
-        return np.stack(hs), now.h, getattr(now, "c", state[1])
-    biases = np.full(int(fit.row["forget"][0]) + 1, fit.forget_bias)
-    h, c = (part[None] for part in state)
-    for now in predict(fit.family, fit.reading, fit.row, biases, xs, state):
-        h, c = now
-        hs.append(h[0])
-    return np.stack(hs), h[0], np.broadcast_to(c[0], state[1].shape)
+def _beside(job: Job, table: Table, biases: int) -> Table:
+    """The rows of a table, and those near them, each once."""
+    sizes = job.family.sizes(job.reading, biases)
+    rows = [take(table, [k]) for k in range(min(len(table["h"]), _MOST // 10))]
+    parts = [table, *(near(row, sizes) for row in rows)]
+    both = {name: np.concatenate([part[name] for part in parts]) for name in table}
+    codes = np.ravel_multi_index(list(both.values()), tuple(sizes.values()))
+    _, once = np.unique(codes, return_index=True)
+    return take(both, np.sort(once))
 
 
-def largest_cell_state(fit: Fit) -> float:
-    """``max |c|`` that the pair reached."""
-    pair, largest = fit.pair, float(np.abs(fit.pair.state[1]).max())
-    biases = np.full(int(fit.row["forget"][0]) + 1, fit.forget_bias)
-    states = predict(
-        fit.family,
-        fit.reading,
-        fit.row,
-        biases,
-        pair.xs,
-        pair.state,
-        alive=pair.alive,
-        forced=pair.hs,
-    )
-    for _, c in states:
-        largest = max(largest, float(np.abs(c).max()))
-    return largest
+def nearest(jobs: list[Job], close: list[Close], biases: Array, work: Work) -> Fit | None:
+    """The hypothesis with the smallest root of the mean square of Δ.
 
-
-def classes_of(fits: list[Fit], rng: np.random.Generator, precision: str) -> list[list[Fit]]:
-    """The fits in classes of equal functions: equal on random inputs of several sizes."""
-    bound = {"float16": 1e-2, "float32": 1e-5, "float64": 1e-9}[precision]
-    if not fits:
-        return []
-    steps, batch = 4, 6
-    inputs, hidden = fits[0].pair.xs.shape[-1], fits[0].pair.last.shape[-1]
-    scale = np.array([0.3, 0.3, 1.0, 1.0, 3.0, 3.0])[:, None]
-    size = float(np.sqrt(np.mean(fits[0].pair.xs ** 2))) or 1.0
-    xs = size * scale * rng.normal(size=(steps, batch, inputs))
-    state = scale * rng.normal(size=(batch, hidden)), scale * rng.normal(size=(batch, hidden))
-    weights = rng.normal(size=(steps, batch, hidden))
-    classes: list[tuple[tuple[str, str], Array, list[Fit]]] = []
-    sums: list[float] = []  # equal functions have equal sums
-    for fit in fits:
-        key = fit.pair.axes, fit.pair.order
-        hs, _, _ = run_fit(fit, xs, state)
-        total = float(np.nan_to_num((weights * hs).sum()))
-        alike = np.abs(np.array(sums) - total) <= 10 * bound * (1 + np.abs(hs).sum())
-        for k in np.flatnonzero(alike):
-            other, known, members = classes[k]
-            if key == other and _equal(hs, known, bound):
-                members.append(fit)
+    Of those that are close on a few numbers; if none are given, on those of the first step.
+    """
+    if not close:
+        first = [job for job in jobs if job.pair.first is not None]
+        for level in _LEVELS[2::-1]:
+            looks = list(_sized(first, level, biases))
+            if sum(first_cost(job, sizes, 6) for job, sizes in looks) <= work.left / 2:
                 break
-        else:
-            classes.append((key, hs, [fit]))
-            sums.append(total)
-    return [members for _, _, members in classes]
+        for job, sizes in looks:
+            close += _closest(job, sizes, biases, work)
+    close = sorted(close, key=lambda c: c.spread)[:_CLOSE]
+    looked = [(judge(c.job, c.row, biases, work, slice(1), steps=3), c) for c in close]
+    closer = sorted(((float(j[1][0]), k) for k, (j, _) in enumerate(looked) if j))[:_FEW]
+    fits = [fit for _, k in closer for fit in whole(close[k].job, close[k].row, biases, work)]
+    fits = [fit for fit in fits if math.isfinite(fit.spread)]
+    return min(fits, key=lambda fit: fit.spread, default=None)
 
 
-def _equal(a: Array, b: Array, bound: float) -> bool:
-    return bool((np.abs(a - b) <= bound * (1 + np.abs(a))).all())
+def _closest(job: Job, sizes: dict[str, int], biases: Array, work: Work) -> list[Close]:
+    """The hypotheses that are nearest after the first step."""
+    off = first_off(job, sizes, biases, 6, work)
+    if off is None:
+        return []
+    spread = np.sqrt((off**2).mean(-1))
+    spread = np.broadcast_to(spread, tuple(sizes.values())).ravel()
+    rows = np.flatnonzero(spread <= np.partition(spread, at := min(15, len(spread) - 1))[at])[:16]
+    table = dict(zip(sizes, np.unravel_index(rows, tuple(sizes.values())), strict=True))
+    return [Close(float(spread[k]), job, take(table, [n])) for n, k in enumerate(rows)]
