@@ -31,7 +31,8 @@ from .cells import Cell, coupled, coupled_peephole, gru, gru_reset_after, lstm, 
 __all__ = ["KERNELS", "knows", "run", "vjp"]
 
 COLUMNS = 256  # steps times batch of a block: wide enough for BLAS, small enough for the cache
-SMALL = 2**16  # multiplications in a step, up to which compiled loops are faster than BLAS
+# Multiplications in a step, up to which compiled loops are faster than BLAS, by dtype.
+SMALL = {np.dtype(np.float32): 2**19, np.dtype(np.float64): 2**16}
 
 States = tuple[Array, ...]  # h, or h and c
 
@@ -49,7 +50,8 @@ class Kernel:
     ROWS: ClassVar[str]  # the order of the gates here, the sigmoid gates first
 
     def __init__(self, cell: Cell, params: Any) -> None:
-        self.params, self.hidden, self.dtype = params, params.b.shape[-1], params.b.dtype
+        self.cell, self.params = cell, params
+        self.hidden, self.dtype = params.b.shape[-1], params.b.dtype
         self.order = [cell.GATES.index(gate) for gate in self.ROWS if gate in cell.GATES]
         sigmoids = len(set(cell.GATES) & set("ifozr"))
         self.squash = slice(0, sigmoids * self.hidden)  # the rows of the sigmoid gates
@@ -73,11 +75,10 @@ class Kernel:
 
     # Forward
 
-    def go_forward(self, batch: int, order: Literal["C", "F"] = "C") -> None:
+    def go_forward(self, batch: int) -> None:
         """Take the weights for the way forward, and make room for a step."""
         W_x, W_h, b = self.params.W_x, self.params.W_h, self.params.b[:, None]
-        self.W_x, self.W_h = self.rows(W_x, self.half), self.rows(W_h, self.half, order)
-        self.b = self.rows(b, self.half)
+        self.W_x, self.W_h, self.b = (self.rows(array, self.half) for array in (W_x, W_h, b))
         self.z = np.empty((len(self.b), batch), self.dtype)
         self.gates = self.split(self.z)
         self.spare = np.empty((self.hidden, batch), self.dtype)
@@ -105,7 +106,7 @@ class Kernel:
         raise NotImplementedError
 
     def extras(self) -> tuple[Any, ...]:
-        """What the compiled loop of this kernel takes beside the weights and the states."""
+        """What the compiled loop of this kernel takes beside weights, biases and states."""
         return ()
 
     # Backward
@@ -164,8 +165,8 @@ class Rnn(Kernel):
 
     ROWS = "n"
 
-    def go_forward(self, batch: int, order: Literal["C", "F"] = "C") -> None:
-        super().go_forward(batch, order)
+    def go_forward(self, batch: int) -> None:
+        super().go_forward(batch)
         self.kept = self.z[:0]  # the new state tells all
 
     def step(self, zx: Array, old: States, new: States) -> None:
@@ -205,8 +206,8 @@ class Lstm(Kernel):
         """The rows of some gates with an axis for the gates."""
         return z.reshape(-1, self.hidden, z.shape[1])
 
-    def go_forward(self, batch: int, order: Literal["C", "F"] = "C") -> None:
-        super().go_forward(batch, order)
+    def go_forward(self, batch: int) -> None:
+        super().go_forward(batch)
         self.take_peepholes(0.5)
 
     def step(self, zx: Array, old: States, new: States) -> None:
@@ -239,9 +240,10 @@ class Lstm(Kernel):
 
     def extras(self) -> tuple[Any, ...]:
         p = np.zeros((3, self.hidden), self.dtype)
-        if self.seen:
-            p["i" not in self.seen : 2], p[2] = self.p[..., 0], self.p_o[:, 0]
-        return p, self.coupled
+        for gate, row in zip(self.seen, self.params.p if self.seen else (), strict=True):
+            p["ifo".index(gate)] = row
+        places = (max(0, self.cell.GATES.find(gate)) * self.hidden for gate in "ifgo")
+        return p, tuple(places), self.coupled
 
     def go_back(self, columns: int) -> None:
         super().go_back(columns)
@@ -309,8 +311,8 @@ class Gru(Kernel):
         if self.after:
             self.b_hn = params.b_hn[:, None]
 
-    def go_forward(self, batch: int, order: Literal["C", "F"] = "C") -> None:
-        super().go_forward(batch, order)
+    def go_forward(self, batch: int) -> None:
+        super().go_forward(batch)
         self.W_hs, self.W_hn = self.W_h[self.squash], self.W_h[self.squash.stop :]
         if self.after:
             self.kept = np.empty((len(self.z) + self.hidden, batch), self.dtype)
@@ -337,7 +339,10 @@ class Gru(Kernel):
         np.add(self.spare, n, out=h_new)
 
     def extras(self) -> tuple[Any, ...]:
-        return (self.b_hn if self.after else self.spare)[:, 0].copy(), self.after
+        b_hn = np.zeros(3 * self.hidden, self.dtype)
+        if self.after:
+            b_hn[2 * self.hidden :] = self.params.b_hn
+        return b_hn, self.after
 
     def go_back(self, columns: int) -> None:
         super().go_back(columns)
@@ -416,7 +421,8 @@ def run(
     All is time first, checked and of one dtype. ``tape`` gets what `vjp` needs.
     """
     steps, batch = xs.shape[:2]
-    if tape is None and params.W_h.size * batch <= SMALL and xs.dtype.kind == "f" and _numba():
+    small = params.W_h.size * batch <= SMALL.get(xs.dtype, -1)
+    if small and tape is None and _numba():
         return _run_compiled(cell, params, xs, state, lengths, hs)
     kernel = KERNELS[cell](cell, params)
     kernel.go_forward(batch)
@@ -455,19 +461,21 @@ def _run_compiled(cell: Cell, params: Any, xs: Array, state: Any, lengths: Array
     """`run` with one call of a compiled loop for each block."""
     from . import compiled
 
-    batch = xs.shape[1]
     kernel = KERNELS[cell](cell, params)
-    kernel.go_forward(batch, order="F")
     loop = getattr(compiled, type(kernel).__name__.lower())
+    weights = [*map(_side_by_side, (params.W_x, params.W_h)), np.ravel(params.b), *kernel.extras()]
     final = type(state)(*(np.array(part, order="C") for part in state))
-    for start, stop in _blocks(lengths.max(initial=0), batch):
-        zx = kernel.project(_inputs(xs, lengths, start, stop)).T
-        zx = np.ascontiguousarray(zx).reshape(stop - start, batch, -1)
-        out = np.zeros((*zx.shape[:2], kernel.hidden), zx.dtype)
-        left = np.clip(lengths - start, 0, stop - start)
-        loop(np.ascontiguousarray(kernel.W_h.T), zx, left, out, *final, *kernel.extras())
+    for start, stop in _blocks(lengths.max(initial=0), xs.shape[1]):
+        x = np.array(xs[start:stop], order="C")
+        out = np.zeros((*x.shape[:2], kernel.hidden), x.dtype)
+        loop(*weights, x, lengths - start, out, *final)
         hs[start:stop] = out
     return final
+
+
+def _side_by_side(array: Array) -> Array:
+    """``(gates, fan_in, hidden)`` as ``(fan_in, gates * hidden)``."""
+    return np.concatenate(array, axis=1)
 
 
 def vjp(

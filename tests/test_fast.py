@@ -192,11 +192,37 @@ def test_compiled_loops(name, dtype, columns, compiled, monkeypatch):
 
 
 def test_compiled_loops_are_for_small_cells_alone(compiled, monkeypatch):
-    monkeypatch.setattr(fast, "SMALL", 4 * HIDDEN**2 * BATCH - 1)
+    monkeypatch.setitem(fast.SMALL, np.dtype(float), 4 * HIDDEN**2 * BATCH - 1)
     monkeypatch.setattr(compiled, "lstm", None)  # calling it would fail
     run(*case("lstm"))
+    run(*case("lstm", batch=1, dtype=np.longdouble))
     with pytest.raises(TypeError):
         run(*case("lstm", batch=BATCH - 1))
+
+
+@pytest.mark.parametrize("batch", [1, 4, 5, 11])
+@pytest.mark.parametrize("sizes", [(1, 1), (3, 8), (6, 5), (8, 17)])
+@each_cell
+def test_compiled_loops_at_other_sizes(name, batch, sizes, compiled):
+    """What is left over when four by four are taken."""
+    cell, params, xs, state = case(name, batch=batch, input_size=sizes[0], hidden=sizes[1])
+    lengths = np.random.default_rng(0).integers(0, TIME + 1, batch)
+    hs, final = run(cell, params, xs, state, lengths=lengths)
+    hs_slow, final_slow = run(slow(cell), params, xs, state, lengths=lengths)
+    np.testing.assert_allclose(hs, hs_slow, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(final, final_slow, rtol=0, atol=1e-12)
+
+
+def test_the_compiled_tanh(compiled):
+    """Within 3e-7 in float32, never beyond 1, and a NaN stays one."""
+    x = np.linspace(-12, 12, 24001, dtype=np.float32).reshape(-1, 1)
+    x = np.concatenate([x, [[1e-30], [-1e-6], [np.inf], [-np.inf], [np.nan]]]).astype(np.float32)
+    params = CELLS["rnn"].Params(*(np.ones(s, np.float32) for s in [(1, 1, 1), (1, 1, 1), (1, 1)]))
+    params.b[:] = params.W_h[:] = 0
+    hs = run("rnn", params, x[:, None])[0][:, 0]
+    np.testing.assert_allclose(hs, np.tanh(x.astype(float)), rtol=1e-6, atol=3e-7)
+    assert np.nanmax(np.abs(hs)) == 1
+    assert np.isnan(hs[-1])
 
 
 def test_numba_can_be_missing_or_forbidden(monkeypatch):
