@@ -18,6 +18,7 @@ from cases import case, params_of
 from lstmbook import CELLS, layouts, run
 from lstmbook.detect import detect, detect_file
 from lstmbook.detect.hypotheses import families_of, first_step, predict, table_of
+from lstmbook.detect.pair import pairs_of
 from lstmbook.detect.readings import readings_of
 from lstmbook.slips import SLIPS, assemble
 
@@ -591,6 +592,39 @@ def test_what_is_usual_is_found_first(monkeypatch, cell):
     assert match.cell == cell
     for ours, theirs in zip(match.params, params, strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_fit_stays_where_its_neighbours_are_too_much(monkeypatch):
+    _, params, xs, state = case("lstm", hidden=40, input_size=40, time=60, dtype=np.float32)
+    hs, _ = run("lstm", params, xs, state)
+    monkeypatch.setattr("lstmbook.detect.api._SEARCH", 1e8)
+    found = detect(array_for_each_gate(params), xs, hs[:, -1], state=state)
+    assert found.match.gate_order == "i f g o"
+    assert not found.complete
+
+
+def test_a_rough_first_look_loses_nothing():
+    """Wide cells are looked at in float32 first; the answer holds to the bound of float64."""
+    _, params, xs, state = case("lstm", hidden=40, input_size=3, time=12)
+    hs, _ = run("lstm", params, xs, state)
+    arrays = disguised(layouts.export("lstm", "keras", params))
+    found = detect(arrays, xs, hs[:, -1], state=state)
+    assert found.match.distance < 1e-13
+    assert found.complete
+    assert not detect(arrays, xs, hs[:, -1] + 1e-9, state=state).matches
+
+
+def test_the_shortest_sequence_is_run():
+    xs, last = np.random.default_rng(0).normal(size=(2, 4, 7, 3))[0], np.arange(20.0).reshape(4, 5)
+    state = np.ones((4, 5))
+    pair = next(pairs_of(xs, last, state, None, [7, 0, 3, 5]))
+    assert pair.shortest == 2
+    whole, tail = pair.end(7), pair.end(2)
+    np.testing.assert_array_equal(whole.xs[:, 0], xs[2, :3])
+    np.testing.assert_array_equal(tail.xs[:, 0], xs[2, 1:3])
+    np.testing.assert_array_equal(tail.last, last[2:3])
+    assert whole.state[0].all()
+    assert not tail.state[0].any()
 
 
 def test_a_clear_note_says_what_completes_the_search(monkeypatch):

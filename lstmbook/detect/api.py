@@ -32,7 +32,7 @@ _NOT_ALL_WRONG = (
     "Known wrong cells were tried as far as the work went, in the usual gate orders first; the "
     "outputs of all steps make that complete."
 )
-_REPRESENTED = 12  # so many matches are told apart by a probe
+_REPRESENTED = 12  # so many matches are told apart by a probe, and held to the layouts
 
 
 def detect(
@@ -121,7 +121,10 @@ def detect(
             fits = slips(jobs, biases, rest)
         classes = classes_of(fits, np.random.default_rng(0), precision)
         complete = not (work.cut or rest.cut)
-        matches = tuple(match_of(members[0], wide, _same(members, wide)) for members in classes)
+        matches = tuple(
+            match_of(members[0], wide if k < _REPRESENTED else {}, _same(members, wide))
+            for k, members in enumerate(classes)
+        )
         close = None if matches else nearest(jobs, near, biases, Work(_REST))
         shown = matches[0].fit if matches else close
         bound = min(tolerances.values(), default=0.0) if tolerance is None else tolerance

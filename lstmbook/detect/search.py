@@ -15,7 +15,7 @@ from .readings import Reading
 
 __all__ = ["Close", "Fits", "jobs_of", "nearest", "search"]
 
-_MOST = 500  # fits that are kept
+_MOST, _KEPT = 500, 20_000  # fits, and hypotheses of one table after its first number
 _EASY = 50_000_000  # operations; a search of more looks at what is usual first
 _ENDS = (8, 4, 2)  # steps
 _WIDE, _ROUGH = 32, 1e-2  # from so many units on in float32, which is right within so much
@@ -93,9 +93,11 @@ def search(jobs: list[Job], biases: Array, work: Work) -> Fits:
         close += more
         for job, table in tables:
             table = _pruned(job, table, biases, work)
-            if level is not _EVERY and len(table["order"]):
-                table = _pruned(job, _beside(job, table, len(biases)), biases, work)
             fits = list(whole(job, table, biases, work, job.tolerance))
+            if fits and level is not _EVERY:
+                wider = _pruned(job, _beside(job, table, len(biases)), biases, work)
+                # None of them where that was too much.
+                fits = list(whole(job, wider, biases, work, job.tolerance)) or fits
             left_out += max(0, len(fits) - _MOST)
             found += fits[:_MOST]
         if found:
@@ -151,8 +153,8 @@ def _first_look(
         if off is not None:
             good = np.broadcast_to(off[..., 0] <= job.tolerance, tuple(sizes.values()))
             rows = np.flatnonzero(good)
-            work.cut |= len(rows) > LARGEST
-            columns = np.unravel_index(rows[:LARGEST], good.shape)
+            work.cut |= len(rows) > _KEPT
+            columns = np.unravel_index(rows[:_KEPT], good.shape)
             tables.append((job, dict(zip(sizes, columns, strict=True))))
     ends, close = _ends(without, biases, work)
     return [(job, table) for job, table in tables + ends if len(table["order"])], close
