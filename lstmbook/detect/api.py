@@ -26,8 +26,8 @@ from .wrong import slips
 __all__ = ["detect", "detect_file"]
 
 _PAIR = ("x", "y", "h0", "c0", "hn", "cn", "lengths")
-# Operations, each about a nanosecond: of the search, and of each of what comes after it.
-_SEARCH, _REST = 900_000_000, 150_000_000
+# Operations, each about a nanosecond: of the search, and of what comes after it.
+_SEARCH, _REST = 750_000_000, 150_000_000
 _NOT_ALL_WRONG = (
     "Known wrong cells were tried as far as the work went, in the usual gate orders first; the "
     "outputs of all steps make that complete."
@@ -115,7 +115,7 @@ def detect(
     }
     with np.errstate(all="ignore"):
         jobs = jobs_of(pairs, readings, names, tolerances)
-        work, rest = Work(_SEARCH), Work(_REST)
+        work, rest = Work(_SEARCH), Work(2 * _REST)
         fits, left_out, near = search(jobs, biases, work)
         if not fits:
             fits = slips(jobs, biases, rest)

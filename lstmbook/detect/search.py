@@ -83,7 +83,8 @@ def search(jobs: list[Job], biases: Array, work: Work) -> Fits:
     """
     jobs = [job for job in jobs if _same_last(job)]
     levels = _LEVELS[2 if all(job.pair.first is not None for job in jobs) else 0 :]
-    if sum(_cost(job, sizes) for job, sizes in _sized(jobs, _EVERY, biases)) <= _EASY:
+    steps = _longest(jobs)
+    if sum(_cost(job, sizes, steps) for job, sizes in _sized(jobs, _EVERY, biases)) <= _EASY:
         levels = (_EVERY,)
     found: list[Fit] = []
     close: list[Close] = []
@@ -128,12 +129,17 @@ def _sized(jobs: list[Job], level: Level, biases: Array) -> Iterator[tuple[Job, 
             yield job._replace(family=family), sizes | ({"old": 1} if level.usual else {})
 
 
-def _cost(job: Job, sizes: dict[str, int], steps: int | None = None) -> float:
+def _longest(jobs: list[Job]) -> int:
+    """The steps that the shortest sequence has, in the reading of the pair with most."""
+    pairs = {id(job.pair): job.pair for job in jobs}
+    return max((len(pair.end(pair.steps).xs) for pair in pairs.values()), default=0)
+
+
+def _cost(job: Job, sizes: dict[str, int], steps: int) -> float:
     """The operations of a first look: at the first step, or at so many of the last ones."""
     if job.pair.first is not None:
         return first_cost(job, sizes, 1)
-    length = len(job.pair.end(steps or job.pair.steps).xs)
-    return cost_of(job, math.prod(sizes.values()), length)
+    return cost_of(job, math.prod(sizes.values()), steps)
 
 
 def _first_look(
@@ -168,34 +174,41 @@ def _ends(
     Without the outputs between, each must run over all steps. Where that is too much, each runs
     over the last few steps from zero, since a cell forgets, and the nearest are kept.
     """
-    longest = max((len(job.pair.end(job.pair.steps).xs) for job, _ in jobs), default=0)
+    longest = _longest([job for job, _ in jobs])
     for steps in (longest, *(k for k in _ENDS if k < longest)):
-        if sum(_cost(job, sizes, steps) for job, sizes in jobs) <= work.left / 2:
+        costs = np.cumsum([_cost(job, sizes, steps) for job, sizes in jobs])
+        if not jobs or costs[-1] <= work.left / 2:
             break
     else:
         work.cut = True
-        costs = np.cumsum([_cost(job, sizes, steps) for job, sizes in jobs])
         jobs = jobs[: np.searchsorted(costs, work.left / 2)]
-    judged: list[tuple[Job, Table, Array]] = []
-    close: list[Close] = []
+    looked: list[tuple[Job, Table, Array, Array]] = []
     for job, sizes in jobs:
         table = table_of(sizes)
-        looked = judge(_ending(job, steps), table, biases, work)
-        if looked is None:
-            continue
-        worst, spread = looked
-        bound = max(job.tolerance, _ROUGH * float(np.abs(job.pair.last).max()))
-        judged.append((job, table, worst / bound if steps == longest else spread))
-        least = np.argsort(spread, kind="stable")[:_FEW]
-        close += [Close(float(spread[k]), job, take(table, [k])) for k in least]
-    close = sorted(close, key=lambda c: c.spread)[:_FEW]
-    limit = 1.0
-    if steps < longest and judged:
-        work.cut = True
-        spreads = np.sort(np.concatenate([spread for _, _, spread in judged]))
-        each = max(cost_of(job, 1, longest) for job, _, _ in judged)
-        limit = spreads[: max(1, int(work.left / 4 / each))][-1]
-    return [(job, take(table, off <= limit)) for job, table, off in judged], close
+        off = judge(_ending(job, steps), table, biases, work)
+        if off is not None:
+            looked.append((job, table, *off))
+    nearest_of_each = (
+        (float(spread[k]), n, k)
+        for n, (_, _, _, spread) in enumerate(looked)
+        for k in np.argsort(spread, kind="stable")[:_FEW]
+    )
+    close = [
+        Close(spread, looked[n][0], take(looked[n][1], [k]))
+        for spread, n, k in sorted(nearest_of_each)[:_FEW]
+    ]
+    if steps == longest or not looked:
+        return [(job, take(table, worst <= _rough(job))) for job, table, worst, _ in looked], close
+    work.cut = True
+    spreads = np.sort(np.concatenate([spread for _, _, _, spread in looked]))
+    each = max(cost_of(job, 1, longest) for job, _, _, _ in looked)
+    limit = spreads[: max(1, int(work.left / 4 / each))][-1]
+    return [(job, take(table, spread <= limit)) for job, table, _, spread in looked], close
+
+
+def _rough(job: Job) -> float:
+    """The tolerance of a first look, which may be in float32."""
+    return max(job.tolerance, _ROUGH * float(np.abs(job.pair.last).max()))
 
 
 def _ending(job: Job, steps: int) -> Job:
