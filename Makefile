@@ -25,6 +25,7 @@ export LSTMBOOK_NUMBA ?= 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 INDEX := _build/html/index.html
+CACHE := _build/.jupyter_cache
 SPHINX := -W -n --keep-going
 TWO := -n 2 --dist loadfile # two files at a time
 # What a stored run of a chapter rests on: when any of this changes, all chapters run again.
@@ -71,12 +72,16 @@ book: setup
 	@mkdir -p _build
 	@{ echo "$(PYTHON)"; $(RUN_INPUTS); $(RUN_INPUTS) | tr '\n' '\0' | xargs -0 cat requirements.lock; } > _build/inputs.now
 	@if [ -n "$(CI)" ] || ! cmp -s _build/inputs.now _build/inputs; then \
-		echo "== book: chapters run afresh"; rm -rf _build/.jupyter_cache; \
+		echo "== book: chapters run afresh"; rm -rf $(CACHE); \
 	else \
 		echo "== book: unchanged chapters come from the execution cache"; \
 	fi
 	@mv _build/inputs.now _build/inputs
 	@rm -rf _build/html
+	@mkdir -p $(CACHE)
+	@JUPYTERCACHE=$(CACHE) $(BIN)/jcache notebook add book/*.ipynb >/dev/null
+	@echo "== book: running what is not in the cache, as many chapters at once as there are processors"
+	@JUPYTERCACHE=$(CACHE) $(BIN)/jcache project execute -e local-parallel -t 120 >_build/run.log 2>&1
 	$(BIN)/jupyter-book build book --toc "$(CURDIR)/_toc.yml" --all $(SPHINX)
 	@echo "== book: $(CURDIR)/$(INDEX)"
 
@@ -115,6 +120,7 @@ normalise: setup
 
 bench: setup
 	@$(PY) benchmarks/waits.py
+	@$(PY) benchmarks/detecting.py
 	@$(PY) benchmarks/speed.py $(BENCH)
 
 experiments: setup
