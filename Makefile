@@ -18,7 +18,9 @@ PYTHON := $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
 	$$p -c '$(IN_RANGE)' >/dev/null 2>&1 && echo $$p && break; done)
 endif
 
-# Quiet frameworks, and the same numbers on every processor.
+# Quiet frameworks, and the same numbers on every processor. Work runs in several processes, so
+# one thread for each: OpenBLAS' threads that wait for one another are slower than none.
+export OPENBLAS_NUM_THREADS ?= 1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 export TF_ENABLE_ONEDNN_OPTS ?= 0
 export LSTMBOOK_NUMBA ?= 0
