@@ -15,7 +15,8 @@ THREADS = int(os.environ.get("BENCH_THREADS", "2"))
 for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[name] = str(THREADS)
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # TensorFlow's own default
+os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"  # TensorFlow's own default
+os.environ["LSTMBOOK_NUMBA"] = "0" if "without Numba" in sys.argv[-1] else "1"
 warnings.filterwarnings("ignore")
 
 import numpy as np  # noqa: E402  (after the numbers of threads)
@@ -43,6 +44,11 @@ def numpy_fast(case, mode):
     if mode == "train":
         return lambda: backprop(case.cell, case.params, case.xs, case.d_hs)[0]
     return lambda: run(case.cell, case.params, case.xs)[0]
+
+
+def numpy_alone(case, mode):
+    """`lstmbook.run` without Numba, which `lstmbook.backprop` never uses."""
+    return numpy_fast(case, mode) if mode == "run" else None
 
 
 def numpy_loop(case, mode):
@@ -218,6 +224,7 @@ def onnxruntime(case, mode):
 
 PEERS = {
     "lstmbook": numpy_fast,
+    "lstmbook without Numba": numpy_alone,
     "NumPy loop of steps": numpy_loop,
     "NumPy matmuls alone": numpy_matmuls,
     "TensorFlow dynamic_rnn in tf.function": tf_dynamic_rnn,

@@ -17,7 +17,7 @@ import lstmbook
 
 HERE = Path(__file__).parent
 PEERS = [
-    "lstmbook", "NumPy loop of steps", "NumPy matmuls alone",
+    "lstmbook", "lstmbook without Numba", "NumPy loop of steps", "NumPy matmuls alone",
     "TensorFlow dynamic_rnn in tf.function", "TensorFlow dynamic_rnn with XLA",
     "TensorFlow BlockLSTM", "Keras in tf.function", "PyTorch", "ONNX Runtime",
 ]  # fmt: skip
@@ -128,8 +128,10 @@ def figure(table, growth, path):
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    marks = dict(zip(PEERS, "oxsD^v<>P", strict=True))
-    _, axes = plt.subplots(1, 1 + len(growth), figsize=(14, 4), layout="constrained")
+    marks = dict(zip(PEERS, "ohxsD^v<>P", strict=True))
+    _, (axes,) = plt.subplots(
+        1, 1 + len(growth), figsize=(14, 4), layout="constrained", squeeze=False
+    )
     parts = {"five sizes": table} | growth
     for ax, (title, part) in zip(axes, parts.items(), strict=True):
         cases = [case for case in part if case[0] == "lstm"]
