@@ -108,7 +108,7 @@ lint: setup
 
 test: lint
 	@echo "== test: unit, live and browser"
-	@$(PY) -m pytest $(TWO) --cov
+	@$(PY) -m pytest $(TWO) --no-loadscope-reorder --cov # so the browser's long file is no tail
 	@echo "== test: the chapters give their stored outputs"
 	@$(PY) -m pytest book --nbval --nbval-current-env --nbval-cell-timeout 120 \
 		$(TWO) -W default -p no:cacheprovider
