@@ -95,9 +95,9 @@ class Kernel:
         t *= 0.5
         t += 0.5
 
-    def project(self, x: Array) -> Array:
+    def project(self, x: Array, out: Array) -> Array:
         """``(steps * batch, input)`` to the input's share of the gates, a column for each row."""
-        zx = self.W_x @ x.T
+        zx = np.matmul(self.W_x, x.T, out=out[: len(self.W_x)])
         zx += self.b
         return zx
 
@@ -144,11 +144,14 @@ class Kernel:
         """From the gradient at the new state to that at the old one, in place, and ``dz``."""
         raise NotImplementedError
 
-    def collect(self, x: Array, h: Array) -> Array:
-        """Add what a block gives to the gradients of the weights; the gradient at ``x``."""
+    def collect(self, x: Array, h: Array) -> None:
+        """Add what a block gives to the gradients of the weights."""
         self.d_W_x += self.dz @ x
         self.d_W_h += self.dz @ h.T
         self.d_b += self.dz.sum(axis=1, keepdims=True)
+
+    def d_x(self) -> Array:
+        """The gradient at the inputs of a block, ``(steps * batch, input)``."""
         return self.dz.T @ self.W_x
 
     def d_params(self) -> dict[str, Array]:
@@ -282,13 +285,13 @@ class Lstm(Kernel):
             dc += (self.p * ahead[:-1]).sum(axis=0)
         np.matmul(self.W_h.T, dz, out=dh)
 
-    def collect(self, x: Array, h: Array) -> Array:
+    def collect(self, x: Array, h: Array) -> None:
         if self.seen:
             o, *early, _ = self.split(self.dz)
             self.d_p_o += (o * self.c).sum(axis=1, keepdims=True)
             for d_p, gate in zip(self.d_p, early, strict=True):
                 d_p += (gate * self.c_old).sum(axis=1, keepdims=True)
-        return super().collect(x, h)
+        super().collect(x, h)
 
     def d_params(self) -> dict[str, Array]:
         grads = super().d_params()
@@ -378,7 +381,7 @@ class Gru(Kernel):
             dh += inner
         dh += self.W_hs.T @ dz[self.squash]
 
-    def collect(self, x: Array, h: Array) -> Array:
+    def collect(self, x: Array, h: Array) -> None:
         s, dn = self.squash, self.dz[self.squash.stop :]
         self.d_W_x += self.dz @ x
         self.d_W_h[s] += self.dz[s] @ h.T
@@ -388,7 +391,6 @@ class Gru(Kernel):
             self.d_b_hn += self.d_inner.sum(axis=1, keepdims=True)
         else:
             self.d_W_h[s.stop :] += dn @ self.reset.T
-        return self.dz.T @ self.W_x
 
     def d_params(self) -> dict[str, Array]:
         grads = super().d_params()
@@ -430,11 +432,16 @@ def run(
     if tape:
         for states, part in zip(tape.states, old, strict=True):
             states[0] = part
-    shortest = lengths.min(initial=steps)
-    for start, stop in _blocks(lengths.max(initial=0), batch):
-        zx = kernel.project(_inputs(xs, lengths, start, stop))
+    shortest, blocks = lengths.min(initial=steps), list(_blocks(lengths.max(initial=0), batch))
+    room = np.empty((len(kernel.z), _columns_of(blocks, batch)), xs.dtype)
+    for start, stop in blocks:
+        x = _inputs(xs, lengths, start, stop)
+        gates = room[:, : len(x)]
         if tape:
-            tape.gates.append(np.empty((len(kernel.kept), zx.shape[1]), zx.dtype))
+            kept = np.empty((len(kernel.kept), len(x)), xs.dtype)
+            tape.gates.append(kept)
+            gates = kept if kept.size else gates
+        zx = kernel.project(x, gates)
         for t in range(start, stop):
             new = tuple(states[t + 1] for states in tape.states) if tape else old
             columns = slice((t - start) * batch, (t - start + 1) * batch)
@@ -445,8 +452,8 @@ def run(
             if past is not None:
                 for part, before in zip(new, past, strict=True):
                     part[:, over] = before
-            if tape:
-                tape.gates[-1][:, columns] = kernel.kept
+            if tape:  # in the place of zx, which is used up
+                kept[:, columns] = kernel.kept
             old = new
     return type(state)(*(np.ascontiguousarray(part.T) for part in old))
 
@@ -480,28 +487,35 @@ def _side_by_side(array: Array) -> Array:
 
 def vjp(
     cell: Cell, params: Any, xs: Array, state: Any, lengths: Array, hs: Array
-) -> tuple[Any, Callable[[Array, Any], tuple[Any, Array, Any]]]:
+) -> tuple[Any, Callable[[Array, Any, bool], tuple[Any, Array | None, Any]]]:
     """`run`, and the way back from the gradients at what it gives to those at what it takes."""
     (steps, batch, _), hidden = xs.shape, params.b.shape[-1]
     tape = Tape(tuple(np.empty((steps + 1, hidden, batch), xs.dtype) for _ in state), [])
     final = run(cell, params, xs, state, lengths, hs, tape)
 
-    def back(d_hs: Array, d_state: Any) -> tuple[Any, Array, Any]:
-        return _back(cell, params, xs, lengths, tape, d_hs, d_state)
+    def back(d_hs: Array, d_state: Any, inputs: bool) -> tuple[Any, Array | None, Any]:
+        d_xs = np.zeros_like(xs) if inputs else None
+        return _back(cell, params, xs, lengths, tape, d_hs, d_state, d_xs)
 
     return final, back
 
 
 def _back(
-    cell: Cell, params: Any, xs: Array, lengths: Array, tape: Tape, d_hs: Array, d_state: Any
-) -> tuple[Any, Array, Any]:
-    """The gradients at params, xs and the initial state."""
+    cell: Cell,
+    params: Any,
+    xs: Array,
+    lengths: Array,
+    tape: Tape,
+    d_hs: Array,
+    d_state: Any,
+    d_xs: Array | None,
+) -> tuple[Any, Array | None, Any]:
+    """The gradients at params, xs (written into ``d_xs``, if there is one) and the first state."""
     steps, batch = xs.shape[:2]
     blocks = list(_blocks(lengths.max(initial=0), batch))
     kernel = KERNELS[cell](cell, params)
-    kernel.go_back(max((stop - start for start, stop in blocks), default=0) * batch)
+    kernel.go_back(_columns_of(blocks, batch))
     d = tuple(np.array(part.T, order="C") for part in d_state)
-    d_xs = np.zeros_like(xs)
     shortest = lengths.min(initial=steps)
     for (start, stop), gates in zip(reversed(blocks), reversed(tape.gates), strict=True):
         over = _over(lengths, start, stop).ravel()
@@ -525,8 +539,9 @@ def _back(
                 kernel.step_back(columns, d)
                 for part, before in zip(d, past, strict=True):
                     part[:, over] = before
-        d_x = kernel.collect(_inputs(xs, lengths, start, stop), old[0])
-        d_xs[start:stop] = d_x.reshape(stop - start, batch, -1)
+        kernel.collect(_inputs(xs, lengths, start, stop), old[0])
+        if d_xs is not None:
+            d_xs[start:stop] = kernel.d_x().reshape(stop - start, batch, -1)
     d_params = type(params)(**kernel.d_params())
     return d_params, d_xs, type(d_state)(*(np.ascontiguousarray(part.T) for part in d))
 
@@ -535,6 +550,11 @@ def _blocks(steps: int, batch: int) -> Iterator[tuple[int, int]]:
     size = max(1, COLUMNS // max(1, batch))
     for start in range(0, steps, size):
         yield start, min(start + size, steps)
+
+
+def _columns_of(blocks: list[tuple[int, int]], batch: int) -> int:
+    """Of the widest block, which is the first."""
+    return blocks[0][1] * batch if blocks else 0
 
 
 def _inputs(xs: Array, lengths: Array, start: int, stop: int) -> Array:

@@ -214,7 +214,7 @@ def backprop(
     dtype = np.result_type(xs, d_hs, *d_state)
     params, state = _cast(params, dtype), _cast(state, dtype)
     _, _, back = _vjp(cell, params, xs.astype(dtype, copy=False), state, lengths, time_major)
-    return back(d_hs, d_state)
+    return back(d_hs, d_state, True)
 
 
 def vjp(
@@ -225,7 +225,7 @@ def vjp(
     *,
     lengths: ArrayLike | None = None,
     time_major: bool = False,
-) -> tuple[Array, Any, Callable[..., tuple[Any, Array, Any]]]:
+) -> tuple[Array, Any, Callable[..., tuple[Any, Any, Any]]]:
     """`run`, and a way back: for a loss that needs the outputs, without running twice.
 
     Parameters are those of `run`.
@@ -234,8 +234,9 @@ def vjp(
     -------
     hs, state : as `run` returns them
     back : function
-        ``back(d_hs, d_state=None) -> (d_params, d_xs, d_state)``, as `backprop`, in the dtype of
-        ``hs``. It may be called many times.
+        ``back(d_hs, d_state=None, *, inputs=True) -> (d_params, d_xs, d_state)``, as `backprop`,
+        in the dtype of ``hs``. It may be called many times. With ``inputs=False`` it saves the work
+        for ``d_xs``, which is None then.
 
     Examples
     --------
@@ -252,14 +253,16 @@ def vjp(
     hs, final, back_unchecked = _vjp(cell, params, xs, state, lengths, time_major)
     steps, batch = _time_first(xs, time_major).shape[:2]
 
-    def back(d_hs: ArrayLike, d_state: Any = None) -> tuple[Any, Array, Any]:
+    def back(
+        d_hs: ArrayLike, d_state: Any = None, *, inputs: bool = True
+    ) -> tuple[Any, Array | None, Any]:
         d_hs = _check_d_hs(d_hs, (steps, batch, hs.shape[2]), time_major)
         d_state = _check_state(cell, params, d_state, batch, steps, "d_state")
         parts = {f"d_state.{name}": part for name, part in d_state._asdict().items()}
         for what, array in {"d_hs": d_hs, **parts}.items():
             if not np.can_cast(array.dtype, hs.dtype, "same_kind"):
                 raise TypeError(f"{what} is complex, but the run was {hs.dtype}; expected floats")
-        return back_unchecked(d_hs, d_state)
+        return back_unchecked(d_hs, d_state, inputs)
 
     return hs, final, back
 
@@ -273,17 +276,17 @@ def _differentiable(cell: Cell | str) -> Cell:
 
 def _vjp(
     cell: Cell, params: Any, xs: Array, state: Any, lengths: Array, time_major: bool
-) -> tuple[Array, Any, Callable[[Array, Any], tuple[Any, Array, Any]]]:
+) -> tuple[Array, Any, Callable[[Array, Any, bool], tuple[Any, Any, Any]]]:
     """`vjp` with arguments that were checked; what ``back`` takes is time first."""
     hs = np.zeros((*xs.shape[:2], params.b.shape[-1]), xs.dtype)
     record = fast.vjp if fast.knows(cell) else _vjp_by_steps
     xs = _time_first(xs, time_major)
     final, back_time_first = record(cell, params, xs, state, lengths, _time_first(hs, time_major))
 
-    def back(d_hs: Array, d_state: Any) -> tuple[Any, Array, Any]:
+    def back(d_hs: Array, d_state: Any, inputs: bool) -> tuple[Any, Array | None, Any]:
         d_hs, d_state = d_hs.astype(hs.dtype, copy=False), _cast(d_state, hs.dtype)
-        d_params, d_xs, d_state = back_time_first(d_hs, d_state)
-        return d_params, _time_first(d_xs, time_major), d_state
+        d_params, d_xs, d_state = back_time_first(d_hs, d_state, inputs)
+        return d_params, None if d_xs is None else _time_first(d_xs, time_major), d_state
 
     return hs, final, back
 
@@ -319,12 +322,12 @@ def _run(
 
 def _vjp_by_steps(
     cell: Cell, params: Any, xs: Array, state: Any, lengths: Array, hs: Array
-) -> tuple[Any, Callable[[Array, Any], tuple[Any, Array, Any]]]:
+) -> tuple[Any, Callable[[Array, Any, bool], tuple[Any, Array | None, Any]]]:
     """`_run`, and the way back, time first."""
     states = [state]
     final = _run(cell, params, xs, state, lengths, hs, states)
 
-    def back(d_hs: Array, d_state: Any) -> tuple[Any, Array, Any]:
+    def back(d_hs: Array, d_state: Any, inputs: bool) -> tuple[Any, Array | None, Any]:
         d_params = type(params)(*map(np.zeros_like, params))
         d_xs = np.zeros_like(xs)
         d_state = type(state)(*map(np.copy, d_state))  # to write into
@@ -338,7 +341,7 @@ def _vjp_by_steps(
                 total += part
             for whole, part in zip(d_state, d_old, strict=True):
                 whole[on] = part
-        return d_params, d_xs, d_state
+        return d_params, d_xs if inputs else None, d_state
 
     return final, back
 

@@ -175,8 +175,8 @@ def gradients(
 
     d_hs = d_outputs @ model.W.T
     d_params: list[Any] = []
-    for back in reversed(backs):
-        d_layer, d_hs, _ = back(d_hs)
+    for k, back in reversed(list(enumerate(backs))):
+        d_layer, d_hs, _ = back(d_hs, inputs=k > 0)
         d_params.insert(0, d_layer)
     dW = np.tensordot(hs, d_outputs, axes=([0, 1], [0, 1]))
     grads = Model(model.cells, tuple(d_params), dW, d_outputs.sum(axis=(0, 1)))

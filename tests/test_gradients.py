@@ -465,6 +465,10 @@ def test_vjp_is_run_and_backprop(name, lengths, time_major, known):
         gradients = backprop(cell, params, xs, seen, seen_final, state=state, **options)
         for a, b in zip(leaves(back(seen, seen_final)), leaves(gradients), strict=True):
             np.testing.assert_array_equal(a, b)
+        d_params, d_xs, d_state = back(seen, seen_final, inputs=False)
+        assert d_xs is None
+        for a, b in zip([*d_params, *d_state], [*gradients[0], *gradients[2]], strict=True):
+            np.testing.assert_array_equal(a, b)
 
 
 def test_vjp_stays_in_the_dtype_of_the_run():
