@@ -21,6 +21,7 @@ PEERS = [
     "TensorFlow dynamic_rnn in tf.function", "TensorFlow dynamic_rnn with XLA",
     "TensorFlow BlockLSTM", "Keras in tf.function", "PyTorch", "ONNX Runtime",
 ]  # fmt: skip
+FLOOR = "NumPy matmuls alone"
 CELLS = ["lstm", "peephole", "coupled", "gru", "gru_reset_after"]
 # (batch, time, input, hidden)
 SIZES = [
@@ -122,22 +123,22 @@ def markdown(table, mode):
 
 
 def figure(table, growth, path):
-    """Time against each size, a line per peer."""
+    """Time as a multiple of the products alone, against each size, a line per peer."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
     marks = dict(zip(PEERS, "ohxsD^v<>P", strict=True))
-    _, (axes,) = plt.subplots(
-        1, 1 + len(growth), figsize=(14, 4), layout="constrained", squeeze=False
+    parts = {"five sizes": table} | {f"growing {what}": part for what, part in growth.items()}
+    figure, (axes,) = plt.subplots(
+        1, len(parts), figsize=(14, 5.5), layout="constrained", squeeze=False, sharey=True
     )
-    parts = {"five sizes": table} | growth
     for ax, (title, part) in zip(axes, parts.items(), strict=True):
-        cases = [case for case in part if case[0] == "lstm"]
+        cases = [case for case in part if case[0] == "lstm" and FLOOR in part[case]]
         for name in PEERS:
             points = [
-                (k, summary(part[case][name])[0])
+                (k, summary(part[case][name])[0] / summary(part[case][FLOOR])[0])
                 for k, case in enumerate(cases)
                 if name in part[case]
             ]
@@ -145,9 +146,10 @@ def figure(table, growth, path):
                 style = {"marker": marks[name], "lw": 2.5 if name == "lstmbook" else 1}
                 ax.plot(*zip(*points, strict=True), label=name, **style)
         ax.set_xticks(range(len(cases)), [str(case[1:]) for case in cases], rotation=35, ha="right")
-        ax.set(yscale="log", title=title, ylabel="milliseconds" if ax is axes[0] else None)
-    axes[0].legend(fontsize=7)
-    plt.savefig(path)
+        ax.set(yscale="log", title=title)
+    axes[0].set(ylabel=f"time / {FLOOR}", xlabel="(batch, time, input, hidden)")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    plt.savefig(path, metadata={"Date": None})
     plt.close()
 
 
@@ -198,7 +200,7 @@ def main():
         },
     }
     (options.out / "speed.json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    if "run" in tables and "lstm" in options.cells:
+    if "run" in tables and "lstm" in options.cells and FLOOR in options.peers:
         figure(tables["run"], growth, options.out / "speed.svg")
     print("\n".join(lines))
     for peer in peers:

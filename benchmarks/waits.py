@@ -1,4 +1,7 @@
-"""What people wait for: imports in fresh interpreters, interleaved; with --book, the book too."""
+"""What people wait for: imports in fresh interpreters, interleaved; with --book, the book too.
+
+Printed, and written to ``results/waits.md``.
+"""
 
 import argparse
 import importlib.util
@@ -9,6 +12,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+OUT = Path(__file__).parent / "results" / "waits.md"
 IMPORTS = ["pass", "import numpy", "import lstmbook", "import lstmbook.cli", "import tensorflow"]
 NBVAL = ["-m", "pytest", "book", "--nbval", "--nbval-current-env", "-W", "default", "-q"]
 LONG = {
@@ -38,18 +42,23 @@ def main():
     for _ in range(options.rounds):
         for statement in statements:
             times[statement].append(seconds([sys.executable, "-I", "-c", statement], **quiet))
-    medians = {}
+    medians, lines = {}, []
+
+    def say(line):
+        lines.append(line)
+        print(line, flush=True)
+
+    say("# Waiting\n\n| | median | middle half |\n|---|---|---|")
     for statement, taken in times.items():
-        low, medians[statement], high = statistics.quantiles(taken, n=4)
-        print(
-            f"{statement:20} median {medians[statement] * 1e3:7.1f} ms"
-            f"   middle half {low * 1e3:.1f} to {high * 1e3:.1f} ms"
-        )
+        low, medians[statement], high = (1e3 * t for t in statistics.quantiles(taken, n=4))
+        say(f"| `{statement}` | {medians[statement]:.1f} ms | {low:.1f} to {high:.1f} ms |")
+    for what, command in LONG.items() if options.book else ():
+        say(f"| {what} | {seconds(command, cwd=ROOT, **quiet):.0f} s | once |")
     bare = medians["pass"]
     ratio = (medians["import lstmbook"] - bare) / (medians["import numpy"] - bare)
-    print(f"importing lstmbook costs {ratio:.2f} times what importing NumPy costs")
-    for what, command in LONG.items() if options.book else ():
-        print(f"{what}: {seconds(command, cwd=ROOT, **quiet):.0f} s", flush=True)
+    say(f"\nImporting lstmbook costs {ratio:.2f} times what importing NumPy costs.")
+    OUT.parent.mkdir(exist_ok=True)
+    OUT.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
