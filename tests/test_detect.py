@@ -23,6 +23,7 @@ from lstmbook.detect.readings import readings_of
 from lstmbook.slips import SLIPS, assemble
 
 SEEDS = 1000 if os.environ.get("LSTMBOOK_DETECT_ALL", "0") not in ("", "0") else 150
+PARTS = 1 if SEEDS == 1000 else 10  # the share counts over all 1,000; of a few, none may be missed
 
 SQUASH = {
     "sigmoid": None,
@@ -246,11 +247,11 @@ def outcome(seed):
     return ("false" if found else "missed"), made, found
 
 
-@pytest.mark.parametrize("part", range(10))
+@pytest.mark.parametrize("part", range(PARTS))
 def test_disguised_conventions_are_found(part):
-    """At least 99 in 100 are found, alone or among others that fit; and no other is claimed."""
+    """At least 99 % are found, alone or among others that fit; and no other is claimed."""
     count, wrong = Counter(), []
-    for seed in range(part * SEEDS // 10, (part + 1) * SEEDS // 10):
+    for seed in range(part * SEEDS // PARTS, (part + 1) * SEEDS // PARTS):
         kind, made, found = outcome(seed)
         count[kind] += 1
         if kind in ("missed", "false"):
