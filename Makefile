@@ -82,6 +82,7 @@ book: setup
 	@mv _build/inputs.now _build/inputs
 	@rm -rf _build/html
 	@mkdir -p $(CACHE)
+	@JUPYTERCACHE=$(CACHE) $(BIN)/jcache notebook clear --force >/dev/null # a chapter may have gone
 	@JUPYTERCACHE=$(CACHE) $(BIN)/jcache notebook add book/*.ipynb >/dev/null
 	@echo "== book: running what is not in the cache, as many chapters at once as there are processors"
 	@JUPYTERCACHE=$(CACHE) $(BIN)/jcache project execute -e local-parallel -t 120 >_build/run.log 2>&1
@@ -124,6 +125,7 @@ normalise: setup
 bench: setup
 	@$(PY) benchmarks/waits.py
 	@$(PY) benchmarks/detecting.py
+	@$(PY) benchmarks/training_step.py
 	@$(PY) benchmarks/speed.py $(BENCH)
 
 experiments: setup

@@ -236,7 +236,14 @@ def vjp(
     back : function
         ``back(d_hs, d_state=None, *, inputs=True) -> (d_params, d_xs, d_state)``, as `backprop`,
         in the dtype of ``hs``. It may be called many times. With ``inputs=False`` it saves the work
-        for ``d_xs``, which is None then.
+        for ``d_xs``, which is None then. It reads ``params`` and ``xs`` again, so these arrays must
+        not have been changed in place meanwhile.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If something does not fit, here or in ``back``: what was got, what was expected, and the
+        likely mend.
 
     Examples
     --------
@@ -268,9 +275,10 @@ def vjp(
 
 
 def _differentiable(cell: Cell | str) -> Cell:
+    """The cell, if it has a way back."""
     cell = find(cell)
     if not hasattr(cell, "step_vjp"):
-        raise TypeError(f"backprop needs a cell that has step_vjp; {cell!r} has none")
+        raise TypeError(f"gradients need a cell that has step_vjp; {cell!r} has none")
     return cell
 
 
@@ -279,9 +287,9 @@ def _vjp(
 ) -> tuple[Array, Any, Callable[[Array, Any, bool], tuple[Any, Any, Any]]]:
     """`vjp` with arguments that were checked; what ``back`` takes is time first."""
     hs = np.zeros((*xs.shape[:2], params.b.shape[-1]), xs.dtype)
-    record = fast.vjp if fast.knows(cell) else _vjp_by_steps
+    forward = fast.vjp if fast.knows(cell) else _vjp_by_steps
     xs = _time_first(xs, time_major)
-    final, back_time_first = record(cell, params, xs, state, lengths, _time_first(hs, time_major))
+    final, back_time_first = forward(cell, params, xs, state, lengths, _time_first(hs, time_major))
 
     def back(d_hs: Array, d_state: Any, inputs: bool) -> tuple[Any, Array | None, Any]:
         d_hs, d_state = d_hs.astype(hs.dtype, copy=False), _cast(d_state, hs.dtype)
