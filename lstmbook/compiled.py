@@ -1,25 +1,35 @@
-"""Whole runs of small cells, compiled by Numba (the extra ``lstmbook[fast]``).
+"""Whole runs of the cells, compiled by Numba (the extra ``lstmbook[fast]``).
 
-Where a step is a few thousand multiplications, calling NumPy costs more than computing; here a
-block of steps is one call. `fast` uses this where Numba is installed and the cell is small. The
-first run of a cell waits for the compiler; later ones and other processes find its work in a cache.
+A run is one call, so NumPy's price per operation is not paid, and no array is larger than the
+gates of a step. `fast` uses this where Numba is installed. The first run of a cell waits for the
+compiler; later ones and other processes find its work in a cache.
 
 The steps are the cells' equations, the gates side by side in the order of the cell: ``W_x (input,
-gates * hidden)``, ``W_h (hidden, gates * hidden)``, ``b``. ``xs (time, batch, input)``; the states
-``h`` and ``c`` and ``hs (time, batch, hidden)`` are written in place.
+gates * hidden)`` and ``W_h (hidden, gates * hidden)``, packed by `pack`, and ``b``. The inputs
+``xs`` and outputs ``hs`` are ``(rows, features)``: sequence ``s`` at time ``t`` is row ``first +
+s * per_sequence + t * per_step``, where ``place`` and ``out`` hold these three numbers. The states
+``h`` and ``c`` and the outputs are written in place.
 """
 
 import math
 
 import numpy as np
-from numba import njit, types
-from numba.extending import overload
+from llvmlite import ir
+from llvmlite.binding import get_host_cpu_features
+from numba import config, njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic, overload
 
-__all__ = ["gru", "lstm", "rnn"]
+__all__ = ["gru", "lstm", "pack", "rnn"]
 
 # x / 0 is NaN, as in NumPy; a product and a sum may be one instruction.
 RULES = {"error_model": "numpy", "fastmath": {"contract"}}
 compiled = njit(cache=True, nogil=True, **RULES)
+
+
+def threads():
+    """As many as Numba would take: the environment's NUMBA_NUM_THREADS, or one per processor."""
+    return config.NUMBA_NUM_THREADS
 
 
 def _tanh(x):
@@ -54,47 +64,137 @@ def _sigmoid(z, half):
     return half * _tanh(half * z) + half
 
 
-@compiled
-def _add_product(z, x, W, start, stop):
-    """``z += x W`` in some columns, four rows by four: each number that is read serves four."""
-    batch, m = len(x), len(W)
-    for b in range(0, batch - 3, 4):
-        z0, z1, z2, z3 = z[b], z[b + 1], z[b + 2], z[b + 3]
-        x0, x1, x2, x3 = x[b], x[b + 1], x[b + 2], x[b + 3]
-        for j in range(0, m - 3, 4):
-            w0, w1, w2, w3 = W[j], W[j + 1], W[j + 2], W[j + 3]
-            for k in range(start, stop):
-                v0, v1, v2, v3 = w0[k], w1[k], w2[k], w3[k]
-                z0[k] += x0[j] * v0 + x0[j + 1] * v1 + x0[j + 2] * v2 + x0[j + 3] * v3
-                z1[k] += x1[j] * v0 + x1[j + 1] * v1 + x1[j + 2] * v2 + x1[j + 3] * v3
-                z2[k] += x2[j] * v0 + x2[j + 1] * v1 + x2[j + 2] * v2 + x2[j + 3] * v3
-                z3[k] += x3[j] * v0 + x3[j + 1] * v1 + x3[j + 2] * v2 + x3[j + 3] * v3
-    for b in range(batch - batch % 4, batch):
-        zb, xb = z[b], x[b]
-        for j in range(0, m - 3, 4):
-            w0, w1, w2, w3 = W[j], W[j + 1], W[j + 2], W[j + 3]
-            for k in range(start, stop):
-                zb[k] += xb[j] * w0[k] + xb[j + 1] * w1[k] + xb[j + 2] * w2[k] + xb[j + 3] * w3[k]
-    for b in range(batch):
-        for j in range(m - m % 4, m):
-            for k in range(start, stop):
-                z[b, k] += x[b, j] * W[j, k]
+# A tile of a product is so many rows and twice so many bytes wide: what the registers can hold.
+ROWS, BYTES = (8, 64) if get_host_cpu_features().get("avx512f") else (4, 32)
+
+
+@intrinsic(prefer_literal=True)
+def _add_tile(typing, rows, z, x, w, row, column):
+    """``z[row : row + rows, column : column + columns] += x[row : row + rows] @ w``.
+
+    In LLVM's own instructions: the compiler does not find by itself that the sums can stay in
+    registers. ``rows`` is a literal; ``w (m, columns)`` is two vectors wide.
+    """
+
+    def code(context, builder, signature, args):
+        _, z_array, x_array, w_array, row, column = args
+        number, index, one_lane = context.get_data_type(z.dtype), ir.IntType(64), ir.IntType(32)
+        size = z.dtype.bitwidth // 8
+        vector = ir.VectorType(number, BYTES // size)
+        once = ir.Constant(vector, ir.Undefined)
+        every = ir.Constant(ir.VectorType(one_lane, vector.count), None)  # lane 0, everywhere
+
+        def address(kind, array, *place):
+            array = context.make_array(kind)(context, builder, array)
+            return cgutils.get_item_pointer(context, builder, kind, array, place)
+
+        def two_vectors(kind, array, *place):
+            pointer = builder.bitcast(address(kind, array, *place), vector.as_pointer())
+            return pointer, builder.gep(pointer, [index(1)])
+
+        each_row = [builder.add(row, index(r)) for r in range(rows.literal_value)]
+        places = [two_vectors(z, z_array, r, column) for r in each_row]
+        numbers = [address(x, x_array, r, index(0)) for r in each_row]
+        sums = [
+            [cgutils.alloca_once_value(builder, builder.load(place, align=size)) for place in two]
+            for two in places
+        ]
+        m = builder.extract_value(context.make_array(w)(context, builder, w_array).shape, 0)
+        with cgutils.for_range(builder, m) as loop:
+            j = loop.index
+            weights = [builder.load(at, align=size) for at in two_vectors(w, w_array, j, index(0))]
+            for r, number in enumerate(numbers):
+                value = builder.load(builder.gep(number, [j]))
+                value = builder.insert_element(once, value, one_lane(0))
+                value = builder.shuffle_vector(value, once, every)
+                for weight, total in zip(weights, sums[r], strict=True):
+                    product = builder.fmul(value, weight, flags=["contract"])
+                    more = builder.fadd(product, builder.load(total), flags=["contract"])
+                    builder.store(more, total)
+        for r, two in enumerate(sums):
+            for total, place in zip(two, places[r], strict=True):
+                builder.store(builder.load(total), place, align=size)
+        return context.get_dummy_value()
+
+    return types.void(rows, z, x, w, row, column), code
+
+
+def pack(W):
+    """``(gates, m, hidden)`` as ``(panels, m, columns)``: gates side by side, then a few zeros."""
+    columns = 2 * BYTES // W.dtype.itemsize
+    gates, m, hidden = W.shape
+    if hidden % columns:  # some panels have columns of several gates
+        wide = np.zeros((1, m, -(-gates * hidden // columns) * columns), W.dtype)
+        np.concatenate(W, axis=1, out=wide[0, :, : gates * hidden])
+        W = wide
+    panels = W.reshape(len(W), m, -1, columns).swapaxes(1, 2)
+    return np.ascontiguousarray(panels).reshape(-1, m, columns)
 
 
 @compiled
-def rnn(W_x, W_h, b, xs, lengths, hs, h):
+def _add_product(z, x, W):
+    """``z += x W``, where ``W`` comes from `pack`."""
+    columns, rows = W.shape[2], len(x)
+    for p in range(len(W)):
+        row = 0
+        if ROWS == 8:
+            while rows - row >= 8:
+                _add_tile(8, z, x, W[p], row, p * columns)
+                row += 8
+        while rows - row >= 4:
+            _add_tile(4, z, x, W[p], row, p * columns)
+            row += 4
+        if rows - row >= 2:
+            _add_tile(2, z, x, W[p], row, p * columns)
+            row += 2
+        if rows - row >= 1:
+            _add_tile(1, z, x, W[p], row, p * columns)
+
+
+@compiled
+def _copy(out, a):
+    """``out[: len(a)] = a``, which takes the compiler two seconds less."""
+    for k in range(len(a)):
+        out[k] = a[k]
+
+
+@compiled
+def _room(batch, W):
+    """Steps to project at once, so that a product has rows enough, and an array for their gates."""
+    steps = 8 if batch < 4 else 1
+    return steps, np.zeros((steps * batch, len(W) * W.shape[2]), W.dtype)
+
+
+@compiled
+def _project(z, b, xs, place, t, steps, batch, W_x):
+    """The inputs' share of the gates for some steps, a row for each step and sequence."""
+    first, per_sequence, per_step = place
+    now = first + t * per_step
+    for row in range(len(z)):
+        _copy(z[row], b)
+    if steps == 1:
+        _add_product(z[::1], xs[now::per_sequence][:batch], W_x)
+    else:
+        for s in range(batch):
+            _add_product(z[s::batch], xs[now + s * per_sequence :: per_step][:steps], W_x)
+
+
+@compiled
+def rnn(W_x, W_h, b, xs, place, lengths, hs, out, h):
     """``h = tanh(z)``."""
-    hidden = h.shape[1]
-    z = np.empty((len(h), hidden), h.dtype)
-    for t in range(len(xs)):
-        z[:] = b
-        _add_product(z, xs[t], W_x, 0, hidden)
-        _add_product(z, h, W_h, 0, hidden)
-        for row in range(len(h)):
-            if t < lengths[row]:
+    first, per_sequence, per_step = out
+    (batch, hidden), end = h.shape, lengths.max()
+    steps, z = _room(batch, W_x)
+    for t in range(end):
+        row = t % steps * batch
+        if row == 0:
+            _project(z, b, xs, place, t, min(steps, end - t), batch, W_x)
+        _add_product(z[row::1], h[::1], W_h)
+        for s in range(batch):
+            if t < lengths[s]:
                 for k in range(hidden):
-                    h[row, k] = _tanh(z[row, k])
-                hs[t, row] = h[row]
+                    h[s, k] = _tanh(z[row + s, k])
+                _copy(hs[first + s * per_sequence + t * per_step], h[s])
 
 
 @compiled
@@ -112,18 +212,19 @@ def _lstm_row(i, f, g, o, p, coupled, c, h):
 
 
 @compiled
-def lstm(W_x, W_h, b, p, places, coupled, xs, lengths, hs, h, c):
+def lstm(W_x, W_h, b, p, places, coupled, xs, place, lengths, hs, out, h, c):
     """``places`` of i, f, g, o in a row of ``z``; ``p (3, hidden)`` of i, f, o."""
-    i, f, g, o = places
-    width, hidden = len(b), h.shape[1]
-    z = np.empty((len(h), width), h.dtype)
-    for t in range(len(xs)):
-        z[:] = b
-        _add_product(z, xs[t], W_x, 0, width)
-        _add_product(z, h, W_h, 0, width)
-        for row in range(len(h)):
-            if t < lengths[row]:
-                gates = z[row]
+    (first, per_sequence, per_step), (i, f, g, o) = out, places
+    (batch, hidden), end = h.shape, lengths.max()
+    steps, z = _room(batch, W_x)
+    for t in range(end):
+        row = t % steps * batch
+        if row == 0:
+            _project(z, b, xs, place, t, min(steps, end - t), batch, W_x)
+        _add_product(z[row::1], h[::1], W_h)
+        for s in range(batch):
+            if t < lengths[s]:
+                gates = z[row + s]
                 _lstm_row(
                     gates[i : i + hidden],
                     gates[f : f + hidden],
@@ -131,10 +232,10 @@ def lstm(W_x, W_h, b, p, places, coupled, xs, lengths, hs, h, c):
                     gates[o : o + hidden],
                     p,
                     coupled,
-                    c[row],
-                    h[row],
+                    c[s],
+                    h[s],
                 )
-                hs[t, row] = h[row]
+                _copy(hs[first + s * per_sequence + t * per_step], h[s])
 
 
 @compiled
@@ -150,6 +251,12 @@ def _add_times(z, a, b):
 
 
 @compiled
+def _times(out, a, b):
+    for k in range(len(out)):
+        out[k] = a[k] * b[k]
+
+
+@compiled
 def _gru_row(z, n, h):
     for k in range(len(h)):
         new = _tanh(n[k])
@@ -157,29 +264,34 @@ def _gru_row(z, n, h):
 
 
 @compiled
-def gru(W_x, W_h, b, b_hn, after, xs, lengths, hs, h):
-    """The gates are r, z, n; the reset gate after the product, with its bias, or before it."""
-    half, hidden = h.dtype.type(0.5), h.shape[1]
-    n, end = 2 * hidden, 3 * hidden
-    z, inner = np.empty((len(h), end), h.dtype), np.empty((len(h), end), h.dtype)
-    reset = np.empty_like(h)
-    for t in range(len(xs)):
-        z[:] = b
-        _add_product(z, xs[t], W_x, 0, end)
-        _add_product(z, h, W_h, 0, n)
-        for row in range(len(h)):
-            _sigmoids(z[row, :n], half)
+def gru(W_x, W_h, b, W_xn, W_hn, b_n, b_hn, after, xs, place, lengths, hs, out, h):
+    """``W_x, W_h, b`` are those of r and z; ``after`` tells where the reset gate is: after the
+    product with ``W_hn``, which has ``b_hn`` then, or before it.
+    """
+    first, per_sequence, per_step = out
+    half, (batch, hidden), end = h.dtype.type(0.5), h.shape, lengths.max()
+    (steps, rz), (_, n) = _room(batch, W_x), _room(batch, W_xn)
+    reset, inner = np.zeros_like(h), np.zeros((batch, n.shape[1]), n.dtype)
+    for t in range(end):
+        row = t % steps * batch
+        if row == 0:
+            _project(rz, b, xs, place, t, min(steps, end - t), batch, W_x)
+            _project(n, b_n, xs, place, t, min(steps, end - t), batch, W_xn)
+        _add_product(rz[row::1], h[::1], W_h)
+        for s in range(batch):
+            _copy(inner[s], b_hn)
         if after:
-            inner[:] = b_hn
-            _add_product(inner, h, W_h, n, end)
-            for row in range(len(h)):
-                _add_times(z[row, n:], z[row, :hidden], inner[row, n:])
-        else:
-            reset[:] = 0
-            for row in range(len(h)):
-                _add_times(reset[row], z[row, :hidden], h[row])
-            _add_product(z, reset, W_h, n, end)
-        for row in range(len(h)):
-            if t < lengths[row]:
-                _gru_row(z[row, hidden:n], z[row, n:], h[row])
-                hs[t, row] = h[row]
+            _add_product(inner[::1], h[::1], W_hn)
+        for s in range(batch):
+            r = rz[row + s, :hidden]
+            _sigmoids(rz[row + s, : 2 * hidden], half)
+            if after:
+                _add_times(n[row + s, :hidden], r, inner[s, :hidden])
+            else:
+                _times(reset[s], r, h[s])
+        if not after:
+            _add_product(n[row::1], reset[::1], W_hn)
+        for s in range(batch):
+            if t < lengths[s]:
+                _gru_row(rz[row + s, hidden : 2 * hidden], n[row + s, :hidden], h[s])
+                _copy(hs[first + s * per_sequence + t * per_step], h[s])

@@ -11,15 +11,18 @@ The equations stand in `cells`, one page each. Here is how they are computed qui
   states and gates that the run kept. Only what needs the next step is a loop.
 
 Three kernels serve the seven cells: one for the RNN, one for the four LSTMs, one for both GRUs.
-Small cells are run by `compiled` where Numba is installed; ``LSTMBOOK_NUMBA=0`` forbids it.
+Where Numba is installed, `compiled` runs forward instead, but for the large cells in float64;
+``LSTMBOOK_NUMBA=0`` forbids it, and ``NUMBA_NUM_THREADS`` says how many threads it takes.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib.util import find_spec
+from itertools import pairwise
 from types import ModuleType
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -31,8 +34,10 @@ from .cells import Cell, coupled, coupled_peephole, gru, gru_reset_after, lstm, 
 __all__ = ["KERNELS", "knows", "run", "vjp"]
 
 COLUMNS = 256  # steps times batch of a block: wide enough for BLAS, small enough for the cache
-# Multiplications in a step, up to which compiled loops are faster than BLAS, by dtype.
-SMALL = {np.dtype(np.float32): 2**19, np.dtype(np.float64): 2**16}
+# Multiplications in a step up to which the compiled loops are faster than BLAS. They are so for
+# every float32; in float64 they compute one tanh at a time.
+SMALL = {np.dtype(np.float32): np.inf, np.dtype(np.float64): 2**15}
+WORTH_THREADS = 2**25  # multiplications of a run with the state: half a millisecond, or more
 
 States = tuple[Array, ...]  # h, or h and c
 
@@ -105,9 +110,9 @@ class Kernel:
         """One step; ``new`` may be ``old``. It leaves the gates in ``z``."""
         raise NotImplementedError
 
-    def extras(self) -> tuple[Any, ...]:
-        """What the compiled loop of this kernel takes beside weights, biases and states."""
-        return ()
+    def packed(self, pack: Callable[[Array], Array]) -> list[Any]:
+        """The weights as the compiled loop of this kernel takes them."""
+        return [pack(self.params.W_x), pack(self.params.W_h), np.ravel(self.params.b)]
 
     # Backward
 
@@ -241,12 +246,12 @@ class Lstm(Kernel):
         np.tanh(c, out=h)
         h *= o
 
-    def extras(self) -> tuple[Any, ...]:
+    def packed(self, pack: Callable[[Array], Array]) -> list[Any]:
         p = np.zeros((3, self.hidden), self.dtype)
         for gate, row in zip(self.seen, self.params.p if self.seen else (), strict=True):
             p["ifo".index(gate)] = row
         places = (max(0, self.cell.GATES.find(gate)) * self.hidden for gate in "ifgo")
-        return p, tuple(places), self.coupled
+        return [*super().packed(pack), p, tuple(places), self.coupled]
 
     def go_back(self, columns: int) -> None:
         super().go_back(columns)
@@ -341,11 +346,11 @@ class Gru(Kernel):
         self.spare *= z
         np.add(self.spare, n, out=h_new)
 
-    def extras(self) -> tuple[Any, ...]:
-        b_hn = np.zeros(3 * self.hidden, self.dtype)
-        if self.after:
-            b_hn[2 * self.hidden :] = self.params.b_hn
-        return b_hn, self.after
+    def packed(self, pack: Callable[[Array], Array]) -> list[Any]:
+        W_x, W_h, b, *_ = self.params
+        b_hn = self.params.b_hn if self.after else b[2]
+        gates = [pack(W_x[:2]), pack(W_h[:2]), np.ravel(b[:2])]
+        return [*gates, pack(W_x[2:]), pack(W_h[2:]), b[2], b_hn, self.after]
 
     def go_back(self, columns: int) -> None:
         super().go_back(columns)
@@ -424,7 +429,7 @@ def run(
     """
     steps, batch = xs.shape[:2]
     small = params.W_h.size * batch <= SMALL.get(xs.dtype, -1)
-    if small and tape is None and _numba():
+    if small and tape is None and batch and _numba():
         return _run_compiled(cell, params, xs, state, lengths, hs)
     kernel = KERNELS[cell](cell, params)
     kernel.go_forward(batch)
@@ -465,24 +470,44 @@ def _numba() -> bool:
 
 
 def _run_compiled(cell: Cell, params: Any, xs: Array, state: Any, lengths: Array, hs: Array) -> Any:
-    """`run` with one call of a compiled loop for each block."""
+    """`run` in compiled loops. Threads share the batch and need not wait for one another."""
     from . import compiled
 
     kernel = KERNELS[cell](cell, params)
     loop = getattr(compiled, type(kernel).__name__.lower())
-    weights = [*map(_side_by_side, (params.W_x, params.W_h)), np.ravel(params.b), *kernel.extras()]
+    weights = kernel.packed(compiled.pack)
+    (x, *x_strides), (out, *out_strides) = _rows(xs), _rows(hs)
     final = type(state)(*(np.array(part, order="C") for part in state))
-    for start, stop in _blocks(lengths.max(initial=0), xs.shape[1]):
-        x = np.array(xs[start:stop], order="C")
-        out = np.zeros((*x.shape[:2], kernel.hidden), x.dtype)
-        loop(*weights, x, lengths - start, out, *final)
-        hs[start:stop] = out
+
+    def part(start: int, stop: int) -> None:
+        """Some sequences of the batch."""
+        states = (part[start:stop] for part in final)
+        x_place, out_place = ((start * a, a, b) for a, b in (x_strides, out_strides))
+        loop(*weights, x, x_place, lengths[start:stop], out, out_place, *states)
+
+    steps, batch = xs.shape[:2]
+    work = params.W_h.size * batch * steps
+    threads = 1 if work < WORTH_THREADS else min(compiled.threads(), batch)
+    ends = [batch * n // threads for n in range(threads + 1)]
+    if threads == 1:  # starting a pool of none takes time
+        part(0, batch)
+    else:
+        with ThreadPoolExecutor(threads - 1) as pool:
+            others = [pool.submit(part, *pair) for pair in pairwise(ends[1:])]
+            part(*ends[:2])
+            for other in others:
+                other.result()
     return final
 
 
-def _side_by_side(array: Array) -> Array:
-    """``(gates, fan_in, hidden)`` as ``(fan_in, gates * hidden)``."""
-    return np.concatenate(array, axis=1)
+def _rows(array: Array) -> tuple[Array, int, int]:
+    """``(time, batch, features)`` as ``(rows, features)``: rows from one sequence to the next, and
+    from one step to the next. A copy only where neither batch nor time comes first in memory.
+    """
+    steps, batch, features = array.shape
+    if (batch_first := array.swapaxes(0, 1)).flags.c_contiguous:
+        return batch_first.reshape(-1, features), steps, 1
+    return np.ascontiguousarray(array).reshape(-1, features), 1, batch
 
 
 def vjp(

@@ -169,10 +169,11 @@ def test_what_comes_out_is_free(name):
 
 @each_cell
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("columns", [1, 2 * BATCH + 1, 256])
-def test_compiled_loops(name, dtype, columns, compiled, monkeypatch):
+@pytest.mark.parametrize("threads", [1, 3])
+def test_compiled_loops(name, dtype, threads, compiled, monkeypatch):
     """The same numbers, lengths and states; nothing is written into the arguments."""
-    monkeypatch.setattr(fast, "COLUMNS", columns)
+    monkeypatch.setattr(fast, "WORTH_THREADS", 0)
+    monkeypatch.setattr(compiled, "threads", lambda: threads)
     cell, params, xs, state = case(name, dtype=dtype)
     before = [part.copy() for part in state]
     loop, calls = getattr(compiled, fast.KERNELS[cell].__name__.lower()), []
@@ -182,35 +183,103 @@ def test_compiled_loops(name, dtype, columns, compiled, monkeypatch):
         for major in (False, True):
             xs_now = xs.swapaxes(0, 1) if major else xs
             options = {"lengths": lengths, "time_major": major}
+            calls.clear()
             hs, final = run(cell, params, xs_now, state, **options)
             hs_slow, final_slow = run(slow(cell), params, xs_now, state, **options)
             assert hs.dtype == final.h.dtype == dtype
             np.testing.assert_allclose(hs, hs_slow, rtol=0, atol=atol)
             np.testing.assert_allclose(final, final_slow, rtol=0, atol=atol)
+            assert len(calls) == threads
     np.testing.assert_array_equal(before, list(state))
-    assert calls
 
 
-def test_compiled_loops_are_for_small_cells_alone(compiled, monkeypatch):
+def test_where_compiled_loops_are_used(compiled, monkeypatch):
+    """Never for long doubles, in float64 for small cells alone."""
     monkeypatch.setitem(fast.SMALL, np.dtype(float), 4 * HIDDEN**2 * BATCH - 1)
     monkeypatch.setattr(compiled, "lstm", None)  # calling it would fail
     run(*case("lstm"))
     run(*case("lstm", batch=1, dtype=np.longdouble))
-    with pytest.raises(TypeError):
-        run(*case("lstm", batch=BATCH - 1))
+    for compiled_case in (case("lstm", batch=BATCH - 1), case("lstm", dtype=np.float32)):
+        with pytest.raises(TypeError, match="not callable"):
+            run(*compiled_case)
 
 
-@pytest.mark.parametrize("batch", [1, 4, 5, 11])
-@pytest.mark.parametrize("sizes", [(1, 1), (3, 8), (6, 5), (8, 17)])
+def test_threads_are_for_long_runs(compiled, monkeypatch):
+    """And what fails in one of them fails here."""
+    cell, params, xs, state = case("lstm")
+    started, loop = [], compiled.lstm
+    monkeypatch.setattr(compiled, "lstm", lambda *args: started.append(args[7]) or loop(*args))
+    monkeypatch.setattr(compiled, "threads", lambda: 2)
+    work = 4 * HIDDEN**2 * BATCH * TIME
+    for worth, expected in ((work, 2), (work + 1, 1)):
+        started.clear()
+        monkeypatch.setattr(fast, "WORTH_THREADS", worth)
+        run(cell, params, xs, state)
+        assert len(started) == expected
+    monkeypatch.setattr(fast, "WORTH_THREADS", 0)
+
+    def failing(*args):
+        if args[7][0]:  # the place of the second part's first sequence
+            raise MemoryError("no room")
+
+    monkeypatch.setattr(compiled, "lstm", failing)
+    with pytest.raises(MemoryError, match="no room"):
+        run(cell, params, xs, state)
+
+
+def test_numba_says_how_many_threads(compiled, monkeypatch):
+    monkeypatch.setattr(compiled.config, "NUMBA_NUM_THREADS", 7)
+    assert compiled.threads() == 7
+
+
+@pytest.mark.parametrize("batch", [1, 3, 4, 5, 8, 11, 15])
+@pytest.mark.parametrize("sizes", [(1, 1), (3, 8), (6, 33), (40, 17), (7, 64)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @each_cell
-def test_compiled_loops_at_other_sizes(name, batch, sizes, compiled):
-    """What is left over when four by four are taken."""
-    cell, params, xs, state = case(name, batch=batch, input_size=sizes[0], hidden=sizes[1])
-    lengths = np.random.default_rng(0).integers(0, TIME + 1, batch)
+def test_compiled_loops_at_other_sizes(name, batch, sizes, dtype, compiled, monkeypatch):
+    """What is left over when a product is cut into tiles, and when time is into eights."""
+    monkeypatch.setitem(fast.SMALL, np.dtype(float), np.inf)
+    time = 19 if batch == 3 else TIME
+    options = {"batch": batch, "time": time, "input_size": sizes[0], "hidden": sizes[1]}
+    cell, params, xs, state = case(name, dtype=dtype, **options)
+    lengths = np.random.default_rng(0).integers(0, time + 1, batch)
     hs, final = run(cell, params, xs, state, lengths=lengths)
-    hs_slow, final_slow = run(slow(cell), params, xs, state, lengths=lengths)
-    np.testing.assert_allclose(hs, hs_slow, rtol=0, atol=1e-12)
-    np.testing.assert_allclose(final, final_slow, rtol=0, atol=1e-12)
+    double = params._replace(W_x=params.W_x.astype(float))  # the reference in float64
+    hs_slow, final_slow = run(slow(cell), double, xs, state, lengths=lengths)
+    atol = 1e-12 if dtype == "float64" else 1e-6 if sizes[1] <= 33 else 1e-5
+    np.testing.assert_allclose(hs, hs_slow, rtol=0, atol=atol)
+    np.testing.assert_allclose(final, final_slow, rtol=0, atol=atol)
+
+
+@each_cell
+@pytest.mark.parametrize("lie", ["every second", "reversed", "features first", "read-only"])
+@pytest.mark.parametrize("time_major", [False, True])
+def test_compiled_loops_take_any_layout(name, lie, time_major, compiled):
+    cell, params, xs, state = case(name, dtype=np.float32)
+    expected = run(slow(cell), params, xs, state, lengths=LENGTHS)[0]
+    xs = xs.swapaxes(0, 1) if time_major else xs
+    if lie == "every second":
+        xs = np.repeat(xs, 2, axis=2)[:, :, ::2]
+    elif lie == "reversed":
+        xs = np.ascontiguousarray(xs[::-1, ::-1, ::-1])[::-1, ::-1, ::-1]
+    elif lie == "features first":
+        xs = np.moveaxis(np.ascontiguousarray(np.moveaxis(xs, 2, 0)), 0, 2)
+    else:
+        xs.flags.writeable = False
+    hs, _ = run(cell, params, xs, state, lengths=LENGTHS, time_major=time_major)
+    hs = hs.swapaxes(0, 1) if time_major else hs
+    np.testing.assert_allclose(hs, expected, rtol=0, atol=1e-6)
+
+
+@each_cell
+def test_compiled_loops_do_not_see_what_is_past_a_length(name, compiled):
+    cell, params, xs, state = case(name, dtype=np.float32)
+    expected = run(cell, params, xs, state, lengths=LENGTHS)
+    for sequence, length in zip(xs, LENGTHS, strict=True):
+        sequence[length:] = np.nan
+    hs, final = run(cell, params, xs, state, lengths=LENGTHS)
+    np.testing.assert_array_equal(hs, expected[0])
+    np.testing.assert_array_equal(final, expected[1])
 
 
 def test_the_compiled_tanh(compiled):
@@ -237,8 +306,11 @@ def test_numba_can_be_missing_or_forbidden(monkeypatch):
     fast._numba.cache_clear()
 
 
-def test_memory_does_not_grow_with_time():
+@pytest.mark.parametrize("numba", [False, True])
+def test_memory_does_not_grow_with_time(numba, request):
     """Beside its output, `run` needs one block."""
+    if numba:
+        request.getfixturevalue("compiled")
     rng, peaks = np.random.default_rng(0), []
     params = params_of(lstm, rng, INPUT, 64, np.float32)
     for time in (200, 2000):
