@@ -12,8 +12,8 @@ import time
 import warnings
 
 THREADS = int(os.environ.get("BENCH_THREADS", "2"))
-for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[name] = str(THREADS)
+for name in ("OPENBLAS", "OMP", "MKL", "NUMBA"):
+    os.environ[f"{name}_NUM_THREADS"] = str(THREADS)
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"  # TensorFlow's own default
 os.environ["LSTMBOOK_NUMBA"] = "0" if "without Numba" in sys.argv[-1] else "1"

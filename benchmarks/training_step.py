@@ -13,7 +13,7 @@ import warnings
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 THREADS = int(os.environ.get("BENCH_THREADS", "2"))
-os.environ["OPENBLAS_NUM_THREADS"] = str(THREADS)
+os.environ["OPENBLAS_NUM_THREADS"] = os.environ["NUMBA_NUM_THREADS"] = str(THREADS)
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"  # TensorFlow's own default
 warnings.filterwarnings("ignore")
 

@@ -119,16 +119,35 @@ def _add_tile(typing, rows, z, x, w, row, column):
     return types.void(rows, z, x, w, row, column), code
 
 
+@compiled
+def _copy(out, a):
+    """``out[: len(a)] = a``, which takes the compiler two seconds less."""
+    for k in range(len(a)):
+        out[k] = a[k]
+
+
 def pack(W):
     """``(gates, m, hidden)`` as ``(panels, m, columns)``: gates side by side, then a few zeros."""
-    columns = 2 * BYTES // W.dtype.itemsize
     gates, m, hidden = W.shape
-    if hidden % columns:  # some panels have columns of several gates
-        wide = np.zeros((1, m, -(-gates * hidden // columns) * columns), W.dtype)
-        np.concatenate(W, axis=1, out=wide[0, :, : gates * hidden])
-        W = wide
-    panels = W.reshape(len(W), m, -1, columns).swapaxes(1, 2)
-    return np.ascontiguousarray(panels).reshape(-1, m, columns)
+    columns = 2 * BYTES // W.itemsize
+    return _packed(
+        np.ascontiguousarray(W), np.zeros((-(-gates * hidden // columns), m, columns), W.dtype)
+    )
+
+
+@compiled
+def _packed(W, panels):
+    gates, m, hidden = W.shape
+    columns = panels.shape[2]
+    for gate in range(gates):
+        k = 0
+        while k < hidden:
+            panel, column = divmod(gate * hidden + k, columns)
+            many = min(columns - column, hidden - k)
+            for j in range(m):
+                _copy(panels[panel, j, column:], W[gate, j, k : k + many])
+            k += many
+    return panels
 
 
 @compiled
@@ -149,13 +168,6 @@ def _add_product(z, x, W):
             row += 2
         if rows - row >= 1:
             _add_tile(1, z, x, W[p], row, p * columns)
-
-
-@compiled
-def _copy(out, a):
-    """``out[: len(a)] = a``, which takes the compiler two seconds less."""
-    for k in range(len(a)):
-        out[k] = a[k]
 
 
 @compiled

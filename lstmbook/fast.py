@@ -110,9 +110,10 @@ class Kernel:
         """One step; ``new`` may be ``old``. It leaves the gates in ``z``."""
         raise NotImplementedError
 
-    def packed(self, pack: Callable[[Array], Array]) -> list[Any]:
-        """The weights as the compiled loop of this kernel takes them."""
-        return [pack(self.params.W_x), pack(self.params.W_h), np.ravel(self.params.b)]
+    @staticmethod
+    def packed(cell: Cell, params: Any, pack: Callable[[Array], Array]) -> list[Any]:
+        """The weights as the compiled loop of this kernel takes them, in memory of their own."""
+        return [pack(params.W_x), pack(params.W_h), params.b.flatten()]
 
     # Backward
 
@@ -246,12 +247,13 @@ class Lstm(Kernel):
         np.tanh(c, out=h)
         h *= o
 
-    def packed(self, pack: Callable[[Array], Array]) -> list[Any]:
-        p = np.zeros((3, self.hidden), self.dtype)
-        for gate, row in zip(self.seen, self.params.p if self.seen else (), strict=True):
-            p["ifo".index(gate)] = row
-        places = (max(0, self.cell.GATES.find(gate)) * self.hidden for gate in "ifgo")
-        return [*super().packed(pack), p, tuple(places), self.coupled]
+    @staticmethod
+    def packed(cell: Cell, params: Any, pack: Callable[[Array], Array]) -> list[Any]:
+        p = np.zeros((3, params.b.shape[1]), params.b.dtype)
+        for row, gate in enumerate(getattr(cell, "PEEPHOLES", "")):
+            p["ifo".index(gate)] = params.p[row]
+        places = tuple(max(0, cell.GATES.find(gate)) * p.shape[1] for gate in "ifgo")
+        return [*Kernel.packed(cell, params, pack), p, places, "i" not in cell.GATES]
 
     def go_back(self, columns: int) -> None:
         super().go_back(columns)
@@ -346,11 +348,13 @@ class Gru(Kernel):
         self.spare *= z
         np.add(self.spare, n, out=h_new)
 
-    def packed(self, pack: Callable[[Array], Array]) -> list[Any]:
-        W_x, W_h, b, *_ = self.params
-        b_hn = self.params.b_hn if self.after else b[2]
-        gates = [pack(W_x[:2]), pack(W_h[:2]), np.ravel(b[:2])]
-        return [*gates, pack(W_x[2:]), pack(W_h[2:]), b[2], b_hn, self.after]
+    @staticmethod
+    def packed(cell: Cell, params: Any, pack: Callable[[Array], Array]) -> list[Any]:
+        W_x, W_h, b = params[:3]
+        gates = [pack(W_x[:2]), pack(W_h[:2]), b[:2].flatten()]
+        after = "b_hn" in params._fields
+        b_hn = params.b_hn if after else b[2]
+        return [*gates, pack(W_x[2:]), pack(W_h[2:]), b[2].copy(), b_hn.copy(), after]
 
     def go_back(self, columns: int) -> None:
         super().go_back(columns)
@@ -473,10 +477,13 @@ def _run_compiled(cell: Cell, params: Any, xs: Array, state: Any, lengths: Array
     """`run` in compiled loops. Threads share the batch and need not wait for one another."""
     from . import compiled
 
-    kernel = KERNELS[cell](cell, params)
-    loop = getattr(compiled, type(kernel).__name__.lower())
-    weights = kernel.packed(compiled.pack)
+    kernel = KERNELS[cell]
+    loop = getattr(compiled, kernel.__name__.lower())
+    weights = kernel.packed(cell, params, compiled.pack)
     (x, *x_strides), (out, *out_strides) = _rows(xs), _rows(hs)
+    x = x.view()
+    x.flags.writeable = False  # always, or else Numba compiles twice
+    lengths = lengths.astype(np.int64)
     final = type(state)(*(np.array(part, order="C") for part in state))
 
     def part(start: int, stop: int) -> None:

@@ -272,6 +272,24 @@ def test_compiled_loops_take_any_layout(name, lie, time_major, compiled):
 
 
 @each_cell
+def test_the_compiler_runs_once_for_a_dtype(name, compiled):
+    """Not again for arrays that are locked or lie otherwise, nor for lengths of another kind."""
+    cell, params, xs, state = case(name, dtype=np.float32)
+    for order in "CF":
+        copies = [type(a)(*(np.array(x, order=order) for x in a)) for a in (params, state)]
+        for array in (locked := np.array(xs, order=order)), *copies[0], *copies[1]:
+            array.flags.writeable = False
+        for time_major in (False, True):
+            lengths = np.array(LENGTHS, np.int32 if time_major else np.uint8)
+            lengths.flags.writeable = False
+            locked_now = locked.swapaxes(0, 1) if time_major else locked
+            run(cell, copies[0], locked_now, copies[1], lengths=lengths, time_major=time_major)
+    loop = getattr(compiled, fast.KERNELS[cell].__name__.lower())
+    dtypes = [signature[0].dtype for signature in loop.signatures]
+    assert len(dtypes) == len(set(dtypes))
+
+
+@each_cell
 def test_compiled_loops_do_not_see_what_is_past_a_length(name, compiled):
     cell, params, xs, state = case(name, dtype=np.float32)
     expected = run(cell, params, xs, state, lengths=LENGTHS)
