@@ -65,7 +65,7 @@ def _sigmoid(z, half):
 
 
 # A tile of a product is so many rows and twice so many bytes wide: what the registers can hold.
-ROWS, BYTES = (8, 64) if get_host_cpu_features().get("avx512f") else (4, 32)
+ROWS, BYTES = (8, 64) if get_host_cpu_features().get("avx512f") else (6, 32)
 
 
 @intrinsic(prefer_literal=True)
@@ -156,11 +156,10 @@ def _add_product(z, x, W):
     columns, rows = W.shape[2], len(x)
     for p in range(len(W)):
         row = 0
-        if ROWS == 8:
-            while rows - row >= 8:
-                _add_tile(8, z, x, W[p], row, p * columns)
-                row += 8
-        while rows - row >= 4:
+        while rows - row >= ROWS:
+            _add_tile(ROWS, z, x, W[p], row, p * columns)
+            row += ROWS
+        if rows - row >= 4:
             _add_tile(4, z, x, W[p], row, p * columns)
             row += 4
         if rows - row >= 2:
