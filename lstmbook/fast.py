@@ -21,7 +21,6 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from importlib.util import find_spec
 from itertools import pairwise
 from types import ModuleType
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -433,8 +432,8 @@ def run(
     """
     steps, batch = xs.shape[:2]
     small = params.W_h.size * batch <= SMALL.get(xs.dtype, -1)
-    if small and tape is None and batch and _numba():
-        return _run_compiled(cell, params, xs, state, lengths, hs)
+    if small and tape is None and batch and (compiled := _compiled()):
+        return _run_compiled(compiled, cell, params, xs, state, lengths, hs)
     kernel = KERNELS[cell](cell, params)
     kernel.go_forward(batch)
     old = tuple(np.array(part.T, order="C") for part in state)  # to write into
@@ -468,15 +467,27 @@ def run(
 
 
 @cache
-def _numba() -> bool:
-    """Whether Numba is there and not forbidden."""
-    return os.environ.get("LSTMBOOK_NUMBA") != "0" and find_spec("numba") is not None
+def _compiled() -> ModuleType | None:
+    """The compiled loops, unless Numba is forbidden, missing, or fails: NumPy needs none of it."""
+    if os.environ.get("LSTMBOOK_NUMBA") == "0":
+        return None
+    try:
+        from . import compiled
+    except Exception:  # no Numba, one that refuses this NumPy, or no folder to keep its work in
+        return None
+    return compiled
 
 
-def _run_compiled(cell: Cell, params: Any, xs: Array, state: Any, lengths: Array, hs: Array) -> Any:
+def _run_compiled(
+    compiled: ModuleType,
+    cell: Cell,
+    params: Any,
+    xs: Array,
+    state: Any,
+    lengths: Array,
+    hs: Array,
+) -> Any:
     """`run` in compiled loops. Threads share the batch and need not wait for one another."""
-    from . import compiled
-
     kernel = KERNELS[cell]
     loop = getattr(compiled, kernel.__name__.lower())
     weights = kernel.packed(cell, params, compiled.pack)
