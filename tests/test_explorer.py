@@ -388,7 +388,7 @@ def test_page(opened, page, scheme, width):
     for summary in page.get_by_text("The same in Python").all():
         press(page, summary, "Enter")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert test_browser.violations(page, whole=True) == []
+    assert test_browser.violations(page) == []
     small = page.evaluate(
         """() => [...document.querySelectorAll("input, button, summary")]
           .map((node) => node.getBoundingClientRect())

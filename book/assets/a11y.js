@@ -15,17 +15,18 @@ window.addEventListener("load", async () => {
   logo?.setAttribute("role", "navigation");
   logo?.setAttribute("aria-label", "Home");
 
-  // What scrolls can be reached with the Tab key.
-  const focusable = () => {
-    const boxes = "mjx-container, div.math, div.cell_output > div.output";
-    for (const box of document.querySelectorAll(boxes)) {
+  // What scrolls can be reached with the Tab key: on any screen, with any font.
+  await window.MathJax?.startup?.promise;
+  const boxes = document.querySelectorAll("mjx-container, div.math, div.cell_output > div.output");
+  const watcher = new ResizeObserver(() => {
+    for (const box of boxes) {
       const mayScroll = getComputedStyle(box).overflowX !== "visible";
       const scrolls = mayScroll && box.scrollWidth > box.clientWidth;
       if (scrolls) box.tabIndex = 0;
       else box.removeAttribute("tabindex");
     }
-  };
-  await window.MathJax?.startup?.promise;
-  focusable();
-  window.addEventListener("resize", focusable);
+  });
+  for (const box of boxes) {
+    for (const part of [box, ...box.children]) watcher.observe(part);
+  }
 });
