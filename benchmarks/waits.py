@@ -1,10 +1,11 @@
-"""What people wait for: imports in fresh interpreters, interleaved; with --book, the book too.
+"""What people wait for: imports and first runs in fresh interpreters; with --book, the book too.
 
 Printed, and written to ``results/waits.md``.
 """
 
 import argparse
 import importlib.util
+import os
 import statistics
 import subprocess
 import sys
@@ -14,6 +15,12 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 OUT = Path(__file__).parent / "results" / "waits.md"
 IMPORTS = ["pass", "import numpy", "import lstmbook", "import lstmbook.cli", "import tensorflow"]
+RUN = """
+import numpy as np, lstmbook
+params = lstmbook.lstm.init(np.random.default_rng(0), 3, 4)
+lstmbook.run("lstm", params, np.ones((2, 5, 3), np.float32))
+"""
+FIRST_RUNS = {"a first `run`, in NumPy": "0", "a first `run`, compiled before": "1"}
 NBVAL = ["-m", "pytest", "book", "--nbval", "--nbval-current-env", "-W", "default", "-q"]
 LONG = {
     "build the book, all chapters run": ["make", "book", "CI=1"],
@@ -37,11 +44,13 @@ def main():
     options = parser.parse_args()
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     missing = [m for m in ("tensorflow",) if importlib.util.find_spec(m) is None]
-    statements = [s for s in IMPORTS if s.removeprefix("import ") not in missing]
-    times = {statement: [] for statement in statements}
+    waits = {f"`{s}`": (s, "0") for s in IMPORTS if s.removeprefix("import ") not in missing}
+    waits |= {what: (RUN, numba) for what, numba in FIRST_RUNS.items()}
+    times = {what: [] for what in waits}
     for _ in range(options.rounds):
-        for statement in statements:
-            times[statement].append(seconds([sys.executable, "-I", "-c", statement], **quiet))
+        for what, (code, numba) in waits.items():
+            env = os.environ | {"LSTMBOOK_NUMBA": numba}
+            times[what].append(seconds([sys.executable, "-I", "-c", code], env=env, **quiet))
     medians, lines = {}, []
 
     def say(line):
@@ -49,13 +58,13 @@ def main():
         print(line, flush=True)
 
     say("# Waiting\n\n| | median | middle half |\n|---|---|---|")
-    for statement, taken in times.items():
-        low, medians[statement], high = (1e3 * t for t in statistics.quantiles(taken, n=4))
-        say(f"| `{statement}` | {medians[statement]:.1f} ms | {low:.1f} to {high:.1f} ms |")
+    for what, taken in times.items():
+        low, medians[what], high = (1e3 * t for t in statistics.quantiles(taken, n=4))
+        say(f"| {what} | {medians[what]:.1f} ms | {low:.1f} to {high:.1f} ms |")
     for what, command in LONG.items() if options.book else ():
         say(f"| {what} | {seconds(command, cwd=ROOT, **quiet):.0f} s | once |")
-    bare = medians["pass"]
-    ratio = (medians["import lstmbook"] - bare) / (medians["import numpy"] - bare)
+    bare = medians["`pass`"]
+    ratio = (medians["`import lstmbook`"] - bare) / (medians["`import numpy`"] - bare)
     say(f"\nImporting lstmbook costs {ratio:.2f} times what importing NumPy costs.")
     OUT.parent.mkdir(exist_ok=True)
     OUT.write_text("\n".join(lines) + "\n", encoding="utf-8")

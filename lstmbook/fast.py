@@ -36,7 +36,7 @@ COLUMNS = 256  # steps times batch of a block: wide enough for BLAS, small enoug
 # Multiplications in a step up to which the compiled loops are faster than BLAS. They are so for
 # every float32; in float64 they compute one tanh at a time.
 SMALL = {np.dtype(np.float32): np.inf, np.dtype(np.float64): 2**15}
-WORTH_THREADS = 2**25  # multiplications of a run with the state: half a millisecond, or more
+WORTH_A_THREAD = 2**24  # multiplications with the state: a third of a millisecond, or more
 
 States = tuple[Array, ...]  # h, or h and c
 
@@ -505,7 +505,7 @@ def _run_compiled(
 
     steps, batch = xs.shape[:2]
     work = params.W_h.size * batch * steps
-    threads = 1 if work < WORTH_THREADS else min(compiled.threads(), batch)
+    threads = max(1, min(compiled.threads(), work // WORTH_A_THREAD, (batch + 1) // 2))
     ends = [batch * n // threads for n in range(threads + 1)]
     if threads == 1:  # starting a pool of none takes time
         part(0, batch)

@@ -170,17 +170,17 @@ def test_what_comes_out_is_free(name):
 
 @each_cell
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("threads", [1, 3])
-def test_compiled_loops(name, dtype, threads, compiled, monkeypatch):
+@pytest.mark.parametrize(("threads", "batch"), [(1, 4), (2, 4), (9, 5)])
+def test_compiled_loops(name, dtype, threads, batch, compiled, monkeypatch):
     """The same numbers, lengths and states; nothing is written into the arguments."""
-    monkeypatch.setattr(fast, "WORTH_THREADS", 0)
+    monkeypatch.setattr(fast, "WORTH_A_THREAD", 1)
     monkeypatch.setattr(compiled, "threads", lambda: threads)
-    cell, params, xs, state = case(name, dtype=dtype)
+    cell, params, xs, state = case(name, dtype=dtype, batch=batch)
     before = [part.copy() for part in state]
     loop, calls = getattr(compiled, fast.KERNELS[cell].__name__.lower()), []
     monkeypatch.setattr(compiled, loop.__name__, lambda *args: calls.append(loop(*args)))
     atol = {"float32": 1e-6, "float64": 1e-12}[dtype]
-    for lengths in (None, LENGTHS, [0] * BATCH):
+    for lengths in (None, [*LENGTHS, 3][:batch], [0] * batch):
         for major in (False, True):
             xs_now = xs.swapaxes(0, 1) if major else xs
             options = {"lengths": lengths, "time_major": major}
@@ -190,7 +190,7 @@ def test_compiled_loops(name, dtype, threads, compiled, monkeypatch):
             assert hs.dtype == final.h.dtype == dtype
             np.testing.assert_allclose(hs, hs_slow, rtol=0, atol=atol)
             np.testing.assert_allclose(final, final_slow, rtol=0, atol=atol)
-            assert len(calls) == threads
+            assert len(calls) == min(threads, 3)  # each thread has two sequences, but the last
     np.testing.assert_array_equal(before, list(state))
 
 
@@ -212,12 +212,12 @@ def test_threads_are_for_long_runs(compiled, monkeypatch):
     monkeypatch.setattr(compiled, "lstm", lambda *args: started.append(args[7]) or loop(*args))
     monkeypatch.setattr(compiled, "threads", lambda: 2)
     work = 4 * HIDDEN**2 * BATCH * TIME
-    for worth, expected in ((work, 2), (work + 1, 1)):
+    for worth, expected in ((work // 2, 2), (work // 2 + 1, 1)):
         started.clear()
-        monkeypatch.setattr(fast, "WORTH_THREADS", worth)
+        monkeypatch.setattr(fast, "WORTH_A_THREAD", worth)
         run(cell, params, xs, state)
         assert len(started) == expected
-    monkeypatch.setattr(fast, "WORTH_THREADS", 0)
+    monkeypatch.setattr(fast, "WORTH_A_THREAD", 1)
 
     def failing(*args):
         if args[7][0]:  # the place of the second part's first sequence
