@@ -171,23 +171,31 @@ def _add_product(z, x, W):
 
 @compiled
 def _room(batch, W):
-    """Steps to project at once, so that a product has rows enough, and an array for their gates."""
+    """An array for the gates of a step, or of eight: a product of a few rows is a slow one."""
     steps = 8 if batch < 4 else 1
-    return steps, np.zeros((steps * batch, len(W) * W.shape[2]), W.dtype)
+    return np.zeros((steps * batch, len(W) * W.shape[2]), W.dtype)
 
 
 @compiled
-def _project(z, b, xs, place, t, steps, batch, W_x):
-    """The inputs' share of the gates for some steps, a row for each step and sequence."""
-    first, per_sequence, per_step = place
-    now = first + t * per_step
+def _project(z, W_x, b, xs, place, t, end, batch):
+    """``x W_x + b`` of the step ``t``, from the row of ``z`` that is returned.
+
+    It is computed for as many steps at once as ``z`` has room for.
+    """
+    steps = len(z) // batch
+    if t % steps:
+        return t % steps * batch
     for row in range(len(z)):
         _copy(z[row], b)
+    first, per_sequence, per_step = place
+    now = first + t * per_step
     if steps == 1:
         _add_product(z[::1], xs[now::per_sequence][:batch], W_x)
     else:
         for s in range(batch):
-            _add_product(z[s::batch], xs[now + s * per_sequence :: per_step][:steps], W_x)
+            rows = xs[now + s * per_sequence :: per_step]
+            _add_product(z[s::batch], rows[: min(steps, end - t)], W_x)
+    return 0
 
 
 @compiled
@@ -195,11 +203,9 @@ def rnn(W_x, W_h, b, xs, place, lengths, hs, out, h):
     """``h = tanh(z)``."""
     first, per_sequence, per_step = out
     (batch, hidden), end = h.shape, lengths.max()
-    steps, z = _room(batch, W_x)
+    z = _room(batch, W_x)
     for t in range(end):
-        row = t % steps * batch
-        if row == 0:
-            _project(z, b, xs, place, t, min(steps, end - t), batch, W_x)
+        row = _project(z, W_x, b, xs, place, t, end, batch)
         _add_product(z[row::1], h[::1], W_h)
         for s in range(batch):
             if t < lengths[s]:
@@ -227,11 +233,9 @@ def lstm(W_x, W_h, b, p, places, coupled, xs, place, lengths, hs, out, h, c):
     """``places`` of i, f, g, o in a row of ``z``; ``p (3, hidden)`` of i, f, o."""
     (first, per_sequence, per_step), (i, f, g, o) = out, places
     (batch, hidden), end = h.shape, lengths.max()
-    steps, z = _room(batch, W_x)
+    z = _room(batch, W_x)
     for t in range(end):
-        row = t % steps * batch
-        if row == 0:
-            _project(z, b, xs, place, t, min(steps, end - t), batch, W_x)
+        row = _project(z, W_x, b, xs, place, t, end, batch)
         _add_product(z[row::1], h[::1], W_h)
         for s in range(batch):
             if t < lengths[s]:
@@ -281,13 +285,11 @@ def gru(W_x, W_h, b, W_xn, W_hn, b_n, b_hn, after, xs, place, lengths, hs, out, 
     """
     first, per_sequence, per_step = out
     half, (batch, hidden), end = h.dtype.type(0.5), h.shape, lengths.max()
-    (steps, rz), (_, n) = _room(batch, W_x), _room(batch, W_xn)
+    rz, n = _room(batch, W_x), _room(batch, W_xn)
     reset, inner = np.zeros_like(h), np.zeros((batch, n.shape[1]), n.dtype)
     for t in range(end):
-        row = t % steps * batch
-        if row == 0:
-            _project(rz, b, xs, place, t, min(steps, end - t), batch, W_x)
-            _project(n, b_n, xs, place, t, min(steps, end - t), batch, W_xn)
+        row = _project(rz, W_x, b, xs, place, t, end, batch)
+        _project(n, W_xn, b_n, xs, place, t, end, batch)
         _add_product(rz[row::1], h[::1], W_h)
         for s in range(batch):
             _copy(inner[s], b_hn)
