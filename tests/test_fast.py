@@ -372,7 +372,7 @@ def test_memory_does_not_grow_with_time(numba, request):
             tracemalloc.stop()
     block = 4 * 64 * fast.COLUMNS * 4  # bytes of (4 * hidden, steps * batch)
     assert max(peaks) < 3 * block
-    assert peaks[1] < 1.1 * peaks[0]
+    assert peaks[1] < peaks[0] + block / 10  # 1,800 steps more
 
 
 def test_nothing_is_computed_past_the_longest(monkeypatch):
