@@ -1,8 +1,9 @@
 """Whole runs of the cells, compiled by Numba (the extra ``lstmbook[fast]``).
 
 A run is one call, so NumPy's price per operation is not paid, and no array is larger than the
-gates of a step. `fast` uses this where Numba is installed. The first run of a cell waits for the
-compiler; later ones and other processes find its work in a cache.
+gates of a step, or of eight where the batch is small. `fast` uses this where Numba is installed.
+The first run of a cell waits for the compiler; later ones and other processes find its work in a
+cache.
 
 The steps are the cells' equations, the gates side by side in the order of the cell: ``W_x (input,
 gates * hidden)`` and ``W_h (hidden, gates * hidden)``, packed by `pack`, and ``b``. The inputs
@@ -20,7 +21,7 @@ from numba import config, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
-__all__ = ["gru", "lstm", "pack", "rnn"]
+__all__ = ["gru", "locked", "lstm", "pack", "rnn", "threads"]
 
 # x / 0 is NaN, as in NumPy; a product and a sum may be one instruction.
 RULES = {"error_model": "numpy", "fastmath": {"contract"}}
@@ -30,6 +31,15 @@ compiled = njit(cache=True, nogil=True, **RULES)
 def threads():
     """As many as Numba would take: the environment's NUMBA_NUM_THREADS, or one per processor."""
     return config.NUMBA_NUM_THREADS
+
+
+def locked(array):
+    """A contiguous array, or its copy, that is read-only: to Numba another one is another type,
+    for which it would compile again.
+    """
+    array = np.ascontiguousarray(array).view()
+    array.flags.writeable = False
+    return array
 
 
 def _tanh(x):
@@ -130,9 +140,7 @@ def pack(W):
     """``(gates, m, hidden)`` as ``(panels, m, columns)``: gates side by side, then a few zeros."""
     gates, m, hidden = W.shape
     columns = 2 * BYTES // W.itemsize
-    return _packed(
-        np.ascontiguousarray(W), np.zeros((-(-gates * hidden // columns), m, columns), W.dtype)
-    )
+    return _packed(locked(W), np.zeros((-(-gates * hidden // columns), m, columns), W.dtype))
 
 
 @compiled
@@ -291,9 +299,9 @@ def gru(W_x, W_h, b, W_xn, W_hn, b_n, b_hn, after, xs, place, lengths, hs, out, 
         row = _project(rz, W_x, b, xs, place, t, end, batch)
         _project(n, W_xn, b_n, xs, place, t, end, batch)
         _add_product(rz[row::1], h[::1], W_h)
-        for s in range(batch):
-            _copy(inner[s], b_hn)
         if after:
+            for s in range(batch):
+                _copy(inner[s], b_hn)
             _add_product(inner[::1], h[::1], W_hn)
         for s in range(batch):
             r = rz[row + s, :hidden]

@@ -492,14 +492,12 @@ def _run_compiled(
     loop = getattr(compiled, kernel.__name__.lower())
     weights = kernel.packed(cell, params, compiled.pack)
     (x, *x_strides), (out, *out_strides) = _rows(xs), _rows(hs)
-    x = x.view()
-    x.flags.writeable = False  # always, or else Numba compiles twice
-    lengths = lengths.astype(np.int64)
+    x, lengths = compiled.locked(x), lengths.astype(np.int64)
     final = type(state)(*(np.array(part, order="C") for part in state))
 
     def part(start: int, stop: int) -> None:
         """Some sequences of the batch."""
-        states = (part[start:stop] for part in final)
+        states = (state[start:stop] for state in final)
         x_place, out_place = ((start * a, a, b) for a, b in (x_strides, out_strides))
         loop(*weights, x, x_place, lengths[start:stop], out, out_place, *states)
 

@@ -286,8 +286,9 @@ def test_the_compiler_runs_once_for_a_dtype(name, compiled):
             locked_now = locked.swapaxes(0, 1) if time_major else locked
             run(cell, copies[0], locked_now, copies[1], lengths=lengths, time_major=time_major)
     loop = getattr(compiled, fast.KERNELS[cell].__name__.lower())
-    dtypes = [signature[0].dtype for signature in loop.signatures]
-    assert len(dtypes) == len(set(dtypes))
+    for function in (loop, compiled._packed):
+        dtypes = [signature[0].dtype for signature in function.signatures]
+        assert len(dtypes) == len(set(dtypes))
 
 
 @each_cell
