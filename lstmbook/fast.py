@@ -11,17 +11,15 @@ The equations stand in `cells`, one page each. Here is how they are computed qui
   states and gates that the run kept. Only what needs the next step is a loop.
 
 Three kernels serve the seven cells: one for the RNN, one for the four LSTMs, one for both GRUs.
-Where Numba is installed, `compiled` runs forward instead, but for the large cells in float64;
-``LSTMBOOK_NUMBA=0`` forbids it, and ``NUMBA_NUM_THREADS`` says how many threads it takes.
+Where Numba is installed, `compiled` takes float32 and float64 instead; ``LSTMBOOK_NUMBA=0`` forbids
+it, and ``NUMBA_NUM_THREADS`` says how many threads it takes.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from itertools import pairwise
 from types import ModuleType
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -33,12 +31,10 @@ from .cells import Cell, coupled, coupled_peephole, gru, gru_reset_after, lstm, 
 __all__ = ["KERNELS", "knows", "run", "vjp"]
 
 COLUMNS = 256  # steps times batch of a block: wide enough for BLAS, small enough for the cache
-# Multiplications in a step up to which the compiled loops are faster than BLAS. They are so for
-# every float32; in float64 they compute one tanh at a time.
-SMALL = {np.dtype(np.float32): np.inf, np.dtype(np.float64): 2**15}
-WORTH_A_THREAD = 2**24  # multiplications with the state: a third of a millisecond, or more
 
 States = tuple[Array, ...]  # h, or h and c
+# From d_hs, d_state and whether d_xs is wanted to d_params, d_xs and d_state
+Back = Callable[[Array, Any, bool], tuple[Any, Array | None, Any]]
 
 
 class Tape(NamedTuple):
@@ -108,11 +104,6 @@ class Kernel:
     def step(self, zx: Array, old: States, new: States) -> None:
         """One step; ``new`` may be ``old``. It leaves the gates in ``z``."""
         raise NotImplementedError
-
-    @staticmethod
-    def packed(cell: Cell, params: Any, pack: Callable[[Array], Array]) -> list[Any]:
-        """The weights as the compiled loop of this kernel takes them, in memory of their own."""
-        return [pack(params.W_x), pack(params.W_h), params.b.flatten()]
 
     # Backward
 
@@ -246,14 +237,6 @@ class Lstm(Kernel):
         np.tanh(c, out=h)
         h *= o
 
-    @staticmethod
-    def packed(cell: Cell, params: Any, pack: Callable[[Array], Array]) -> list[Any]:
-        p = np.zeros((3, params.b.shape[1]), params.b.dtype)
-        for row, gate in enumerate(getattr(cell, "PEEPHOLES", "")):
-            p["ifo".index(gate)] = params.p[row]
-        places = tuple(max(0, cell.GATES.find(gate)) * p.shape[1] for gate in "ifgo")
-        return [*Kernel.packed(cell, params, pack), p, places, "i" not in cell.GATES]
-
     def go_back(self, columns: int) -> None:
         super().go_back(columns)
         self.take_peepholes(1)
@@ -347,14 +330,6 @@ class Gru(Kernel):
         self.spare *= z
         np.add(self.spare, n, out=h_new)
 
-    @staticmethod
-    def packed(cell: Cell, params: Any, pack: Callable[[Array], Array]) -> list[Any]:
-        W_x, W_h, b = params[:3]
-        gates = [pack(W_x[:2]), pack(W_h[:2]), b[:2].flatten()]
-        after = "b_hn" in params._fields
-        b_hn = params.b_hn if after else b[2]
-        return [*gates, pack(W_x[2:]), pack(W_h[2:]), b[2].copy(), b_hn.copy(), after]
-
     def go_back(self, columns: int) -> None:
         super().go_back(columns)
         self.W_hs, self.W_hn = self.W_h[self.squash], self.W_h[self.squash.stop :]
@@ -431,9 +406,8 @@ def run(
     All is time first, checked and of one dtype. ``tape`` gets what `vjp` needs.
     """
     steps, batch = xs.shape[:2]
-    small = params.W_h.size * batch <= SMALL.get(xs.dtype, -1)
-    if small and tape is None and batch and (compiled := _compiled()):
-        return _run_compiled(compiled, cell, params, xs, state, lengths, hs)
+    if tape is None and (compiled := _compiled_for(xs)):
+        return compiled.run(cell, params, xs, state, lengths, hs)
     kernel = KERNELS[cell](cell, params)
     kernel.go_forward(batch)
     old = tuple(np.array(part.T, order="C") for part in state)  # to write into
@@ -478,58 +452,18 @@ def _compiled() -> ModuleType | None:
     return compiled
 
 
-def _run_compiled(
-    compiled: ModuleType,
-    cell: Cell,
-    params: Any,
-    xs: Array,
-    state: Any,
-    lengths: Array,
-    hs: Array,
-) -> Any:
-    """`run` in compiled loops. Threads share the batch and need not wait for one another."""
-    kernel = KERNELS[cell]
-    loop = getattr(compiled, kernel.__name__.lower())
-    weights = kernel.packed(cell, params, compiled.pack)
-    (x, *x_strides), (out, *out_strides) = _rows(xs), _rows(hs)
-    x, lengths = compiled.locked(x), lengths.astype(np.int64)
-    final = type(state)(*(np.array(part, order="C") for part in state))
-
-    def part(start: int, stop: int) -> None:
-        """Some sequences of the batch."""
-        states = (state[start:stop] for state in final)
-        x_place, out_place = ((start * a, a, b) for a, b in (x_strides, out_strides))
-        loop(*weights, x, x_place, lengths[start:stop], out, out_place, *states)
-
-    steps, batch = xs.shape[:2]
-    work = params.W_h.size * batch * steps
-    threads = max(1, min(compiled.threads(), work // WORTH_A_THREAD, (batch + 1) // 2))
-    ends = [batch * n // threads for n in range(threads + 1)]
-    if threads == 1:  # starting a pool of none takes time
-        part(0, batch)
-    else:
-        with ThreadPoolExecutor(threads - 1) as pool:
-            others = [pool.submit(part, *pair) for pair in pairwise(ends[1:])]
-            part(*ends[:2])
-            for other in others:
-                other.result()
-    return final
-
-
-def _rows(array: Array) -> tuple[Array, int, int]:
-    """``(time, batch, features)`` as ``(rows, features)``: rows from one sequence to the next, and
-    from one step to the next. A copy only where neither batch nor time comes first in memory.
-    """
-    steps, batch, features = array.shape
-    if (batch_first := array.swapaxes(0, 1)).flags.c_contiguous:
-        return batch_first.reshape(-1, features), steps, 1
-    return np.ascontiguousarray(array).reshape(-1, features), 1, batch
+def _compiled_for(xs: Array) -> ModuleType | None:
+    """The compiled loops, if they take these inputs."""
+    return _compiled() if xs.dtype in (np.float32, np.float64) and xs.shape[1] else None
 
 
 def vjp(
     cell: Cell, params: Any, xs: Array, state: Any, lengths: Array, hs: Array
-) -> tuple[Any, Callable[[Array, Any, bool], tuple[Any, Array | None, Any]]]:
+) -> tuple[Any, Back]:
     """`run`, and the way back from the gradients at what it gives to those at what it takes."""
+    if compiled := _compiled_for(xs):
+        final_and_back: tuple[Any, Back] = compiled.vjp(cell, params, xs, state, lengths, hs)
+        return final_and_back
     (steps, batch, _), hidden = xs.shape, params.b.shape[-1]
     tape = Tape(tuple(np.empty((steps + 1, hidden, batch), xs.dtype) for _ in state), [])
     final = run(cell, params, xs, state, lengths, hs, tape)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lstmbook import CELLS, backprop, fast, lstm, run
+from lstmbook.sequence import vjp
 
 
 @pytest.fixture(autouse=True)
@@ -41,15 +42,17 @@ def cotangents(rng, hs, state):
     return d_hs, type(state)(*(rng.normal(size=a.shape).astype(hs.dtype) for a in state))
 
 
-def both(cell, params, xs, state, **options):
-    """Outputs, states and gradients, by the fast path and step by step."""
-    results = []
-    for way in (cell, slow(cell)):
-        hs, final = run(way, params, xs, state, **options)
-        d_hs, d_final = cotangents(np.random.default_rng(1), hs, final)
-        d_params, d_xs, d_state = backprop(way, params, xs, d_hs, d_final, state=state, **options)
-        results.append([hs, *final, *d_params, d_xs, *d_state])
-    return results
+def results(cell, params, xs, state, **options):
+    """Outputs, states and gradients."""
+    hs, final = run(cell, params, xs, state, **options)
+    d_hs, d_final = cotangents(np.random.default_rng(1), hs, final)
+    d_params, d_xs, d_state = backprop(cell, params, xs, d_hs, d_final, state=state, **options)
+    return [hs, *final, *d_params, d_xs, *d_state]
+
+
+def both(cell, *arguments, **options):
+    """The results of the fast path and those step by step."""
+    return [results(way, *arguments, **options) for way in (cell, slow(cell))]
 
 
 def assert_same(cell, params, xs, state, atol=1e-12, **options):
@@ -117,11 +120,11 @@ def test_threads_do_not_matter(name):
     limits = pytest.importorskip("threadpoolctl").threadpool_limits
     sizes = {"batch": 32, "time": 12, "input_size": 64, "hidden": 64}
     cell, params, xs, state = case(name, **sizes)
-    results = []
+    each = []
     for threads in (1, 2):
         with limits(threads):
-            results.append(both(cell, params, xs, state)[0])
-    for a, b in zip(*results, strict=True):
+            each.append(results(cell, params, xs, state))
+    for a, b in zip(*each, strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-12 * max(1, np.abs(b).max()))
 
 
@@ -137,9 +140,9 @@ def test_arrays_that_lie_otherwise_or_are_locked(name):
         view.flags.writeable = False
         return view
 
-    expected = both(cell, params, xs, state, lengths=LENGTHS)[0]
+    expected = results(cell, params, xs, state, lengths=LENGTHS)
     params, state = (type(arrays)(*map(lie, arrays)) for arrays in (params, state))
-    got = both(cell, params, lie(xs), state, lengths=LENGTHS)[0]
+    got = results(cell, params, lie(xs), state, lengths=LENGTHS)
     for a, b in zip(got, expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-14)
 
@@ -168,62 +171,89 @@ def test_what_comes_out_is_free(name):
     assert hs.flags.c_contiguous
 
 
+def assert_compiled_same(cell, params, xs, state, **options):
+    """Outputs, states and gradients are those of the reference in float64, to rounding."""
+    got = results(cell, params, xs, state, **options)
+    double = params._replace(W_x=params.W_x.astype(float))
+    for a, b in zip(got, results(slow(cell), double, xs, state, **options), strict=True):
+        assert a.shape == b.shape
+        assert a.dtype == xs.dtype
+        small = xs.shape[0] * xs.shape[1] <= 100 and params.b.shape[-1] <= 32
+        atol = 1e-12 if xs.dtype == float else 1e-6 if small else 1e-5
+        np.testing.assert_allclose(a, b, rtol=0, atol=atol * max(1, np.abs(b).max(initial=0)))
+
+
+@pytest.fixture
+def calls(compiled, monkeypatch):
+    """The names of the loops that are called, and their arguments."""
+    made = []
+
+    def spy(loop):
+        return lambda *args: made.append((loop.__name__, args)) or loop(*args)
+
+    for cell, (kind, *loops) in compiled.KINDS.items():
+        monkeypatch.setitem(compiled.KINDS, cell, (kind, *map(spy, loops)))
+    return made
+
+
 @each_cell
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(("threads", "batch"), [(1, 4), (2, 4), (9, 5)])
-def test_compiled_loops(name, dtype, threads, batch, compiled, monkeypatch):
+def test_compiled_loops(name, dtype, threads, batch, compiled, calls, monkeypatch):
     """The same numbers, lengths and states; nothing is written into the arguments."""
-    monkeypatch.setattr(fast, "WORTH_A_THREAD", 1)
+    monkeypatch.setattr(compiled, "WORTH_A_THREAD", 1)
     monkeypatch.setattr(compiled, "threads", lambda: threads)
     cell, params, xs, state = case(name, dtype=dtype, batch=batch)
-    before = [part.copy() for part in state]
-    loop, calls = getattr(compiled, fast.KERNELS[cell].__name__.lower()), []
-    monkeypatch.setattr(compiled, loop.__name__, lambda *args: calls.append(loop(*args)))
-    atol = {"float32": 1e-6, "float64": 1e-12}[dtype]
+    before = [array.copy() for array in (*params, xs, *state)]
     for lengths in (None, [*LENGTHS, 3][:batch], [0] * batch):
         for major in (False, True):
             xs_now = xs.swapaxes(0, 1) if major else xs
-            options = {"lengths": lengths, "time_major": major}
             calls.clear()
-            hs, final = run(cell, params, xs_now, state, **options)
-            hs_slow, final_slow = run(slow(cell), params, xs_now, state, **options)
-            assert hs.dtype == final.h.dtype == dtype
-            np.testing.assert_allclose(hs, hs_slow, rtol=0, atol=atol)
-            np.testing.assert_allclose(final, final_slow, rtol=0, atol=atol)
-            assert len(calls) == min(threads, 3)  # each thread has two sequences, but the last
-    np.testing.assert_array_equal(before, list(state))
+            assert_compiled_same(cell, params, xs_now, state, lengths=lengths, time_major=major)
+            names = [name for name, _ in calls]
+            parts = min(threads, 3)  # each thread has two sequences, but the last
+            assert len(names) == 3 * parts  # in `run`, and in `backprop` there and back
+            assert sum(name.endswith("_back") for name in names) == parts
+    for array, copy in zip((*params, xs, *state), before, strict=True):
+        np.testing.assert_array_equal(array, copy)
 
 
-def test_where_compiled_loops_are_used(compiled, monkeypatch):
-    """Never for long doubles, in float64 for small cells alone."""
-    monkeypatch.setitem(fast.SMALL, np.dtype(float), 4 * HIDDEN**2 * BATCH - 1)
-    monkeypatch.setattr(compiled, "lstm", None)  # calling it would fail
-    run(*case("lstm"))
-    run(*case("lstm", batch=1, dtype=np.longdouble))
-    for compiled_case in (case("lstm", batch=BATCH - 1), case("lstm", dtype=np.float32)):
-        with pytest.raises(TypeError, match="not callable"):
-            run(*compiled_case)
+def test_where_compiled_loops_are_used(calls):
+    """In float32 and float64, never for long doubles."""
+    for dtype, used in {"f4": True, "f8": True, "g": False}.items():
+        cell, params, xs, state = case("lstm", dtype=dtype)
+        calls.clear()
+        hs, _ = run(cell, params, xs, state)
+        backprop(cell, params, xs, hs)
+        assert [name for name, _ in calls] == ["lstm", "lstm", "lstm_back"] * used
 
 
-def test_threads_are_for_long_runs(compiled, monkeypatch):
+def test_threads_are_for_long_runs(compiled, calls, monkeypatch):
     """And what fails in one of them fails here."""
     cell, params, xs, state = case("lstm")
-    started, loop = [], compiled.lstm
-    monkeypatch.setattr(compiled, "lstm", lambda *args: started.append(args[7]) or loop(*args))
     monkeypatch.setattr(compiled, "threads", lambda: 2)
     work = 4 * HIDDEN**2 * BATCH * TIME
     for worth, expected in ((work // 2, 2), (work // 2 + 1, 1)):
-        started.clear()
-        monkeypatch.setattr(fast, "WORTH_A_THREAD", worth)
+        calls.clear()
+        monkeypatch.setattr(compiled, "WORTH_A_THREAD", worth)
         run(cell, params, xs, state)
-        assert len(started) == expected
-    monkeypatch.setattr(fast, "WORTH_A_THREAD", 1)
+        assert len(calls) == expected
+    monkeypatch.setattr(compiled, "WORTH_A_THREAD", 1)
+    kind, loop, loop_back = compiled.KINDS[cell]
 
-    def failing(*args):
-        if args[7][0]:  # the place of the second part's first sequence
-            raise MemoryError("no room")
+    def failing(loop):
+        def fails(weights, xs, *rest):
+            if xs[1]:  # the row of the second part's first sequence
+                raise MemoryError("no room")
+            return loop(weights, xs, *rest)
 
-    monkeypatch.setattr(compiled, "lstm", failing)
+        return fails
+
+    monkeypatch.setitem(compiled.KINDS, cell, (kind, loop, failing(loop_back)))
+    hs, _, back = vjp(cell, params, xs, state)
+    with pytest.raises(MemoryError, match="no room"):
+        back(hs)
+    monkeypatch.setitem(compiled.KINDS, cell, (kind, failing(loop), loop_back))
     with pytest.raises(MemoryError, match="no room"):
         run(cell, params, xs, state)
 
@@ -237,44 +267,57 @@ def test_numba_says_how_many_threads(compiled, monkeypatch):
 @pytest.mark.parametrize("sizes", [(1, 1), (3, 8), (6, 33), (40, 17), (7, 64)])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @each_cell
-def test_compiled_loops_at_other_sizes(name, batch, sizes, dtype, compiled, monkeypatch):
-    """What is left over when a product is cut into tiles, and when time is into eights."""
-    monkeypatch.setitem(fast.SMALL, np.dtype(float), np.inf)
-    time = 19 if batch == 3 else TIME
+def test_compiled_loops_at_other_sizes(name, batch, sizes, dtype, compiled):
+    """What is left over when a product is cut into tiles, and when time is into eights forward or
+    into blocks backward.
+    """
+    time = {3: 19, 15: 2 * compiled.loops.BLOCK // 15 + 3}.get(batch, TIME)
     options = {"batch": batch, "time": time, "input_size": sizes[0], "hidden": sizes[1]}
     cell, params, xs, state = case(name, dtype=dtype, **options)
     lengths = np.random.default_rng(0).integers(0, time + 1, batch)
-    hs, final = run(cell, params, xs, state, lengths=lengths)
-    double = params._replace(W_x=params.W_x.astype(float))  # the reference in float64
-    hs_slow, final_slow = run(slow(cell), double, xs, state, lengths=lengths)
-    atol = 1e-12 if dtype == "float64" else 1e-6 if sizes[1] <= 32 else 1e-5
-    np.testing.assert_allclose(hs, hs_slow, rtol=0, atol=atol)
-    np.testing.assert_allclose(final, final_slow, rtol=0, atol=atol)
+    assert_compiled_same(cell, params, xs, state, lengths=lengths)
+
+
+def lies_otherwise(array, how):
+    """The same numbers, otherwise in memory."""
+    if how == "every second":
+        return np.repeat(array, 2, axis=2)[:, :, ::2]
+    if how == "reversed":
+        return np.ascontiguousarray(array[::-1, ::-1, ::-1])[::-1, ::-1, ::-1]
+    if how == "features first":
+        return np.moveaxis(np.ascontiguousarray(np.moveaxis(array, 2, 0)), 0, 2)
+    array = array.copy()
+    array.flags.writeable = False
+    return array
 
 
 @each_cell
-@pytest.mark.parametrize("lie", ["every second", "reversed", "features first", "read-only"])
+@pytest.mark.parametrize("how", ["every second", "reversed", "features first", "read-only"])
 @pytest.mark.parametrize("time_major", [False, True])
-def test_compiled_loops_take_any_layout(name, lie, time_major, compiled):
+def test_compiled_loops_take_any_layout(name, how, time_major, compiled):
     cell, params, xs, state = case(name, dtype=np.float32)
-    expected = run(slow(cell), params, xs, state, lengths=LENGTHS)[0]
-    xs = xs.swapaxes(0, 1) if time_major else xs
-    if lie == "every second":
-        xs = np.repeat(xs, 2, axis=2)[:, :, ::2]
-    elif lie == "reversed":
-        xs = np.ascontiguousarray(xs[::-1, ::-1, ::-1])[::-1, ::-1, ::-1]
-    elif lie == "features first":
-        xs = np.moveaxis(np.ascontiguousarray(np.moveaxis(xs, 2, 0)), 0, 2)
-    else:
-        xs.flags.writeable = False
-    hs, _ = run(cell, params, xs, state, lengths=LENGTHS, time_major=time_major)
-    hs = hs.swapaxes(0, 1) if time_major else hs
-    np.testing.assert_allclose(hs, expected, rtol=0, atol=1e-6)
+    d_hs = np.random.default_rng(1).normal(size=(BATCH, TIME, HIDDEN)).astype(np.float32)
+    hs, _ = run(slow(cell), params, xs, state, lengths=LENGTHS)
+    expected = backprop(slow(cell), params, xs, d_hs, state=state, lengths=LENGTHS)
+    if time_major:
+        xs, d_hs, hs = (a.swapaxes(0, 1) for a in (xs, d_hs, hs))
+        expected = expected[0], expected[1].swapaxes(0, 1), expected[2]
+    xs, d_hs = lies_otherwise(xs, how), lies_otherwise(d_hs, how)
+    options = {"state": state, "lengths": LENGTHS, "time_major": time_major}
+    np.testing.assert_allclose(run(cell, params, xs, **options)[0], hs, rtol=0, atol=1e-6)
+    d_params, d_xs, d_state = backprop(cell, params, xs, d_hs, **options)
+    assert d_xs.flags.writeable
+    for a, b in zip(
+        (*d_params, d_xs, *d_state), (*expected[0], expected[1], *expected[2]), strict=True
+    ):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
 
 
 @each_cell
 def test_the_compiler_runs_once_for_a_dtype(name, compiled):
-    """Not again for arrays that are locked or lie otherwise, nor for lengths of another kind."""
+    """Not again for arrays that are locked or lie otherwise, nor for lengths of another kind, nor
+    where the gradient at the inputs is not wanted.
+    """
     cell, params, xs, state = case(name, dtype=np.float32)
     for order in "CF":
         copies = [type(a)(*(np.array(x, order=order) for x in a)) for a in (params, state)]
@@ -284,32 +327,62 @@ def test_the_compiler_runs_once_for_a_dtype(name, compiled):
             lengths = np.array(LENGTHS, np.int32 if time_major else np.uint8)
             lengths.flags.writeable = False
             locked_now = locked.swapaxes(0, 1) if time_major else locked
-            run(cell, copies[0], locked_now, copies[1], lengths=lengths, time_major=time_major)
-    loop = getattr(compiled, fast.KERNELS[cell].__name__.lower())
-    for function in (loop, compiled._packed):
-        dtypes = [signature[0].dtype for signature in function.signatures]
+            options = {"lengths": lengths, "time_major": time_major}
+            hs, final = run(cell, copies[0], locked_now, copies[1], **options)
+            *_, back = vjp(cell, copies[0], locked_now, copies[1], **options)
+            back(hs, final, inputs=time_major)
+            hs.flags.writeable = False
+            back(hs, final)
+    for function in (*compiled.KINDS[cell][1:], compiled.loops._packed):
+        dtypes = [str(signature).count("float32") > 0 for signature in function.signatures]
         assert len(dtypes) == len(set(dtypes))
+
+
+@each_cell
+def test_the_way_back_can_be_taken_again(name, compiled):
+    """With the same result; and what it gave is free."""
+    cell, params, xs, state = case(name)
+    hs, final, back = vjp(cell, params, xs, state, lengths=LENGTHS)
+    first = back(hs, final)
+    copies = [array.copy() for array in (*first[0], first[1], *first[2])]
+    for array in (*first[0], first[1], *first[2]):
+        array += 1  # it is writable, and nobody else's
+    again = back(hs, final)
+    for a, b in zip((*again[0], again[1], *again[2]), copies, strict=True):
+        np.testing.assert_array_equal(a, b)
+    d_params, d_xs, d_state = back(hs, final, inputs=False)
+    assert d_xs is None
+    np.testing.assert_array_equal(d_params.W_h, again[0].W_h)
+    np.testing.assert_array_equal(d_state, again[2])
 
 
 @each_cell
 def test_compiled_loops_do_not_see_what_is_past_a_length(name, compiled):
     cell, params, xs, state = case(name, dtype=np.float32)
-    expected = run(cell, params, xs, state, lengths=LENGTHS)
-    for sequence, length in zip(xs, LENGTHS, strict=True):
-        sequence[length:] = np.nan
-    hs, final = run(cell, params, xs, state, lengths=LENGTHS)
-    np.testing.assert_array_equal(hs, expected[0])
-    np.testing.assert_array_equal(final, expected[1])
+    d_hs = np.ones((BATCH, TIME, HIDDEN), np.float32)
+
+    def all_results():
+        hs, final = run(cell, params, xs, state, lengths=LENGTHS)
+        d_params, d_xs, d_state = backprop(cell, params, xs, d_hs, state=state, lengths=LENGTHS)
+        return [hs, *final, *d_params, d_xs, *d_state]
+
+    expected = all_results()
+    for sequence, d, length in zip(xs, d_hs, LENGTHS, strict=True):
+        sequence[length:] = d[length:] = np.nan
+    for a, b in zip(all_results(), expected, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
-def test_the_compiled_tanh(compiled):
-    """Within 3e-7 in float32, never beyond 1, and a NaN stays one."""
-    x = np.linspace(-12, 12, 24001, dtype=np.float32).reshape(-1, 1)
-    x = np.concatenate([x, [[1e-30], [-1e-6], [np.inf], [-np.inf], [np.nan]]]).astype(np.float32)
-    params = CELLS["rnn"].Params(*(np.ones(s, np.float32) for s in [(1, 1, 1), (1, 1, 1), (1, 1)]))
+@pytest.mark.parametrize(("dtype", "units"), [(np.float32, 5), (np.float64, 7)])
+def test_the_compiled_tanh(dtype, units, compiled):
+    """To some units in the last place, never beyond 1, and a NaN stays one."""
+    x = np.concatenate([np.linspace(-25, 25, 50001), 10.0 ** np.arange(-30, 0)]).astype(dtype)
+    x = np.concatenate([x, np.array([np.inf, -np.inf, np.nan], dtype)]).reshape(-1, 1)
+    params = CELLS["rnn"].Params(*(np.ones(s, dtype) for s in [(1, 1, 1), (1, 1, 1), (1, 1)]))
     params.b[:] = params.W_h[:] = 0
     hs = run("rnn", params, x[:, None])[0][:, 0]
-    np.testing.assert_allclose(hs, np.tanh(x.astype(float)), rtol=1e-6, atol=3e-7)
+    exact = np.tanh(x.astype(np.longdouble))
+    np.testing.assert_allclose(hs, exact, rtol=units * np.finfo(dtype).epsneg, atol=0)
     assert np.nanmax(np.abs(hs)) == 1
     assert np.isnan(hs[-1])
 
@@ -318,7 +391,8 @@ def test_the_compiled_tanh(compiled):
 def numba_again(monkeypatch):
     """Numba is looked for anew, here and afterwards."""
     monkeypatch.undo()  # what the fixture above has put there
-    monkeypatch.delitem(sys.modules, "lstmbook.compiled", raising=False)
+    for name in ("lstmbook.compiled", "lstmbook.compiled.loops"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.delattr("lstmbook.compiled", raising=False)
     monkeypatch.setenv("LSTMBOOK_NUMBA", "1")
     fast._compiled.cache_clear()

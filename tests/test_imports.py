@@ -20,7 +20,7 @@ MODULES = {
 ARROWS = {
     "activations": set(),
     "cells": {"activations"},
-    "compiled": set(),
+    "compiled": {"cells"},
     "fast": {"activations", "cells", "compiled"},
     "sequence": {"activations", "cells", "fast"},
     "layouts": {"activations", "cells", "layout_table"},
