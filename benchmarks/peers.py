@@ -39,16 +39,11 @@ class Case:
 # Ours
 
 
-def numpy_fast(case, mode):
-    """`lstmbook.run` and `lstmbook.backprop`."""
+def ours(case, mode):
+    """`lstmbook.run` and `lstmbook.backprop`, with Numba or without: the process decides."""
     if mode == "train":
         return lambda: backprop(case.cell, case.params, case.xs, case.d_hs)[0]
     return lambda: run(case.cell, case.params, case.xs)[0]
-
-
-def numpy_alone(case, mode):
-    """`lstmbook.run` without Numba, which `lstmbook.backprop` never uses."""
-    return numpy_fast(case, mode) if mode == "run" else None
 
 
 def numpy_loop(case, mode):
@@ -223,8 +218,8 @@ def onnxruntime(case, mode):
 
 
 PEERS = {
-    "lstmbook": numpy_fast,
-    "lstmbook without Numba": numpy_alone,
+    "lstmbook": ours,
+    "lstmbook without Numba": ours,
     "NumPy loop of steps": numpy_loop,
     "NumPy matmuls alone": numpy_matmuls,
     "TensorFlow dynamic_rnn in tf.function": tf_dynamic_rnn,

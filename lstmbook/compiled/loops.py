@@ -417,6 +417,9 @@ def _room(weights, batch, end, xs, d_xs, z, h):
     """For a block of steps: ``dz (steps * batch, gates)``; ``d_x (steps * batch, input)``; a column
     of the inputs and one of the states for each row of ``dz``, with a one at its end; and a panel
     of ``dz``, as `pack` would make it.
+
+    Past a length, ``dz`` is the zeros that it is here: the blocks come from the end, and a row
+    that a sequence has reached in one block it has in those that follow.
     """
     rows = max(1, min(end, BLOCK // batch)) * batch
     W_xT, columns = weights[0], weights[0].shape[2]
@@ -484,8 +487,6 @@ def rnn_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, gradients):
                 if t < lengths[s]:
                     _add(d_h[s], d_hs[0][_place(d_hs, s, t)])
                     _rnn_row_back(h[t + 1, s], d_h[s], dz[first + s])
-                else:
-                    _zero(dz[first + s])
             _add_product(d_h[::1], dz[first::1][:batch], W_hT)
         _collect(room, start, stop, 0, W_xT, xs, lengths, d_xs, h, d_W_x, d_W_h)
 
@@ -524,8 +525,6 @@ def lstm_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, gradients):
                     _add_times(d_p[0], d_i, old)
                     _add_times(d_p[1], d_f, old)
                     _add_times(d_p[2], d_o, new)
-                else:
-                    _zero(dz[first + s])
             _add_product(d_h[::1], dz[first::1][:batch], W_hT)
         _collect(room, start, stop, 0, W_xT, xs, lengths, d_xs, h, d_W_x, d_W_h)
 
@@ -571,8 +570,6 @@ def gru_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, gradients):
                     if after:
                         _reset_back(r, inner, d_n, d_r)
                         _times(d_inner, d_n, r)
-                else:
-                    _zero(dz[first + s])
             if not after:
                 for s in range(batch):
                     _zero(d_reset[s])
