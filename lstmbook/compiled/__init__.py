@@ -36,7 +36,7 @@ class Rnn:
     rest: tuple[object, ...] = ()  # what the loops take besides
 
     def __init__(self, cell, params):
-        self.cell, self.params, self.hidden = cell, params, params.b.shape[-1]
+        self.hidden = params.b.shape[-1]
         self.W, self.b = [params.W_x, params.W_h], params.b  # in the order of a row
 
     def forward(self):
