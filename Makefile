@@ -32,7 +32,7 @@ SPHINX := -W -n --keep-going
 TWO := -n 2 --dist loadfile # two files at a time
 COVERAGE := $(if $(CI),--cov) # it takes half as long again
 # What a stored run of a chapter rests on: when any of this changes, all chapters run again.
-RUN_INPUTS = find lstmbook book -type f ! -name '*.py[co]' ! -name '*.ipynb' ! -name '*.md' \
+RUN_INPUTS = find lstmbook book -type f ! -path '*/__pycache__/*' ! -name '*.ipynb' ! -name '*.md' \
 	! -path 'book/assets/*' ! -path '*/.*' | LC_ALL=C sort
 
 .PHONY: help book serve test lint oracles normalise bench experiments vectors lock setup clean
