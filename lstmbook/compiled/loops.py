@@ -479,16 +479,16 @@ def rnn_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, gradients):
     room = _room(weights, batch, end, xs, d_xs, z, h)
     dz = room[0]
     steps = len(dz) // batch
-    for stop in range(end, 0, -steps):
-        start = max(0, stop - steps)
-        for t in range(stop - 1, start - 1, -1):
-            first = (t - start) * batch
-            for s in range(batch):
-                if t < lengths[s]:
-                    _add(d_h[s], d_hs[0][_place(d_hs, s, t)])
-                    _rnn_row_back(h[t + 1, s], d_h[s], dz[first + s])
-            _add_product(d_h[::1], dz[first::1][:batch], W_hT)
-        _collect(room, start, stop, 0, W_xT, xs, lengths, d_xs, h, d_W_x, d_W_h)
+    for t in range(end - 1, -1, -1):
+        first = t % steps * batch
+        for s in range(batch):
+            if t < lengths[s]:
+                _add(d_h[s], d_hs[0][_place(d_hs, s, t)])
+                _rnn_row_back(h[t + 1, s], d_h[s], dz[first + s])
+        _add_product(d_h[::1], dz[first::1][:batch], W_hT)
+        if not first:
+            stop = min(t + steps, end)
+            _collect(room, t, stop, 0, W_xT, xs, lengths, d_xs, h, d_W_x, d_W_h)
 
 
 @compiled
@@ -510,23 +510,23 @@ def lstm_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, gradients):
     room = _room(weights, batch, end, xs, d_xs, z, h)
     dz = room[0]
     steps = len(dz) // batch
-    for stop in range(end, 0, -steps):
-        start = max(0, stop - steps)
-        for t in range(stop - 1, start - 1, -1):
-            first = (t - start) * batch
-            for s in range(batch):
-                if t < lengths[s]:
-                    _add(d_h[s], d_hs[0][_place(d_hs, s, t)])
-                    gates = _lstm_gates(z[t * batch + s], places, hidden)
-                    d_gates = _lstm_gates(dz[first + s], places, hidden)
-                    old, new = c[t, s], c[t + 1, s]
-                    _lstm_row_back(gates, p, coupled, old, new, d_h[s], d_c[s], d_gates)
-                    d_i, d_f, _, d_o = d_gates
-                    _add_times(d_p[0], d_i, old)
-                    _add_times(d_p[1], d_f, old)
-                    _add_times(d_p[2], d_o, new)
-            _add_product(d_h[::1], dz[first::1][:batch], W_hT)
-        _collect(room, start, stop, 0, W_xT, xs, lengths, d_xs, h, d_W_x, d_W_h)
+    for t in range(end - 1, -1, -1):
+        first = t % steps * batch
+        for s in range(batch):
+            if t < lengths[s]:
+                _add(d_h[s], d_hs[0][_place(d_hs, s, t)])
+                gates = _lstm_gates(z[t * batch + s], places, hidden)
+                d_gates = _lstm_gates(dz[first + s], places, hidden)
+                old, new = c[t, s], c[t + 1, s]
+                _lstm_row_back(gates, p, coupled, old, new, d_h[s], d_c[s], d_gates)
+                d_i, d_f, _, d_o = d_gates
+                _add_times(d_p[0], d_i, old)
+                _add_times(d_p[1], d_f, old)
+                _add_times(d_p[2], d_o, new)
+        _add_product(d_h[::1], dz[first::1][:batch], W_hT)
+        if not first:
+            stop = min(t + steps, end)
+            _collect(room, t, stop, 0, W_xT, xs, lengths, d_xs, h, d_W_x, d_W_h)
 
 
 @compiled
@@ -557,40 +557,39 @@ def gru_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, gradients):
     room, d_reset = _room(weights, batch, end, xs, d_xs, z, h), np.zeros_like(d_h)
     dz = room[0]
     steps = len(dz) // batch
-    for stop in range(end, 0, -steps):
-        start = max(0, stop - steps)
-        for t in range(stop - 1, start - 1, -1):
-            first = (t - start) * batch
+    for t in range(end - 1, -1, -1):
+        first = t % steps * batch
+        for s in range(batch):
+            if t < lengths[s]:
+                n, r, update, inner = _gru_gates(z[t * batch + s], hidden)
+                d_n, d_r, d_update, d_inner = _gru_gates(dz[first + s], hidden)
+                _add(d_h[s], d_hs[0][_place(d_hs, s, t)])
+                _gru_row_back(n, update, h[t, s], d_h[s], d_n, d_update)
+                if after:
+                    _reset_back(r, inner, d_n, d_r)
+                    _times(d_inner, d_n, r)
+        if not after:
+            for s in range(batch):
+                _zero(d_reset[s])
+            _add_product(d_reset[::1], dz[first::1][:batch], W_hnT)
             for s in range(batch):
                 if t < lengths[s]:
-                    n, r, update, inner = _gru_gates(z[t * batch + s], hidden)
-                    d_n, d_r, d_update, d_inner = _gru_gates(dz[first + s], hidden)
-                    _add(d_h[s], d_hs[0][_place(d_hs, s, t)])
-                    _gru_row_back(n, update, h[t, s], d_h[s], d_n, d_update)
-                    if after:
-                        _reset_back(r, inner, d_n, d_r)
-                        _times(d_inner, d_n, r)
+                    r = _gru_gates(z[t * batch + s], hidden)[1]
+                    d_r = _gru_gates(dz[first + s], hidden)[1]
+                    _reset_back(r, h[t, s], d_reset[s], d_r)
+                    _add_times(d_h[s], r, d_reset[s])
+        _add_product(d_h[::1], dz[first::1, hidden:][:batch], W_hT)
+        if not first:
+            stop = min(t + steps, end)
+            _collect(room, t, stop, hidden, W_xT, xs, lengths, d_xs, h, d_W_x, d_W_h)
             if not after:
-                for s in range(batch):
-                    _zero(d_reset[s])
-                _add_product(d_reset[::1], dz[first::1][:batch], W_hnT)
-                for s in range(batch):
-                    if t < lengths[s]:
-                        r = _gru_gates(z[t * batch + s], hidden)[1]
-                        d_r = _gru_gates(dz[first + s], hidden)[1]
-                        _reset_back(r, h[t, s], d_reset[s], d_r)
-                        _add_times(d_h[s], r, d_reset[s])
-            _add_product(d_h[::1], dz[first::1, hidden:][:batch], W_hT)
-        _collect(room, start, stop, hidden, W_xT, xs, lengths, d_xs, h, d_W_x, d_W_h)
-        if not after:
-            _, _, _, columns, panel = room
-            for t in range(start, stop):
-                for s in range(batch):
-                    if t < lengths[s]:
-                        r = _gru_gates(z[t * batch + s], hidden)[1]
-                        _scale_column(columns, (t - start) * batch + s, r)
-            rows = (stop - start) * batch
-            _add_gradient(d_W_hn, columns, dz[:rows], 0, panel)
+                _, _, _, columns, panel = room
+                for u in range(t, stop):
+                    for s in range(batch):
+                        if u < lengths[s]:
+                            r = _gru_gates(z[u * batch + s], hidden)[1]
+                            _scale_column(columns, (u - t) * batch + s, r)
+                _add_gradient(d_W_hn, columns, dz[: (stop - t) * batch], 0, panel)
 
 
 @compiled
