@@ -373,16 +373,16 @@ def test_compiled_loops_do_not_see_what_is_past_a_length(name, compiled):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize(("dtype", "units"), [(np.float32, 5), (np.float64, 7)])
-def test_the_compiled_tanh(dtype, units, compiled):
-    """To some units in the last place, never beyond 1, and a NaN stays one."""
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_compiled_tanh(dtype, compiled):
+    """To four units in the last place, never beyond 1, and a NaN stays one."""
     x = np.concatenate([np.linspace(-25, 25, 50001), 10.0 ** np.arange(-30, 0)]).astype(dtype)
     x = np.concatenate([x, np.array([np.inf, -np.inf, np.nan], dtype)]).reshape(-1, 1)
     params = CELLS["rnn"].Params(*(np.ones(s, dtype) for s in [(1, 1, 1), (1, 1, 1), (1, 1)]))
     params.b[:] = params.W_h[:] = 0
     hs = run("rnn", params, x[:, None])[0][:, 0]
     exact = np.tanh(x.astype(np.longdouble))
-    np.testing.assert_allclose(hs, exact, rtol=units * np.finfo(dtype).epsneg, atol=0)
+    np.testing.assert_allclose(hs, exact, rtol=4 * np.finfo(dtype).epsneg, atol=0)
     assert np.nanmax(np.abs(hs)) == 1
     assert np.isnan(hs[-1])
 

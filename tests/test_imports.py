@@ -91,6 +91,12 @@ def test_only_numpy_and_live_frameworks(module):
     assert roots <= allowed
 
 
+def test_all_that_is_compiled_is_in_one_file():
+    """Numba's cache sees a change in the function's own file alone."""
+    compiling = [m for m in MODULES if "numba.njit" in imports_of(m)]
+    assert compiling == ["compiled/loops"]
+
+
 def fresh(code):
     """Run code in a fresh interpreter; what it prints as JSON."""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import subprocess
 import tomllib
 from contextlib import suppress
 from importlib import metadata
@@ -134,3 +135,15 @@ def test_checkpoints_of_the_package_are_those_of_the_tests():
         if path.name != "README.md":
             known = {other.read_bytes() for k in kept if (other := k / path.name).exists()}
             assert path.read_bytes() in known, path.name
+
+
+def test_only_sources_are_inputs_of_the_chapters(tmp_path):
+    """Not what Python and Numba keep beside them, or every build would run all chapters again."""
+    for name in ("lstmbook/a.py", "lstmbook/__pycache__/a.nbi", "book/b.yml", "book/c.ipynb"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    command = text("Makefile").partition("RUN_INPUTS = ")[2].partition("\n\n")[0]
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["book/b.yml", "lstmbook/a.py"]

@@ -58,7 +58,7 @@ class Rnn:
         return [np.zeros(size, self.b.dtype) for size in sizes]
 
     def by_gate(self, gradients):
-        """``(m, gates * hidden)`` as ``(gates, m, hidden)``."""
+        """``(m, gates * hidden)`` as ``(gates, m, hidden)``, in the order of the Params."""
         for W, d_W in zip(self.W, gradients, strict=False):
             gates = d_W[:, : len(W) * self.hidden]
             yield gates.reshape(len(d_W), len(W), self.hidden).swapaxes(0, 1)
@@ -101,11 +101,14 @@ class Gru(Rnn):
         self.W = [W_x[order], W_h[:first], W_h[first:]]
         self.b = np.concatenate([b[order], params.b_hn[None]]) if self.after else b[order]
 
+    def by_gate(self, gradients):
+        d_W_x, *d_W_h = super().by_gate(gradients)
+        return d_W_x[[1, 2, 0]], np.concatenate(d_W_h)
+
     def d_params(self, gradients):
-        d_W_x, *d_W_h = self.by_gate(gradients)
-        d_W_x, d_W_h = d_W_x[[1, 2, 0]], np.concatenate(d_W_h)
-        grads = {"W_x": d_W_x[:, :-1], "W_h": d_W_h[:, :-1], "b": d_W_x[:, -1]}
-        return grads | ({"b_hn": d_W_h[2, -1]} if self.after else {})
+        inner = slice(2 * self.hidden, 3 * self.hidden)
+        b_hn = {"b_hn": gradients[1][-1, inner]} if self.after else {}
+        return super().d_params(gradients) | b_hn
 
 
 LSTM = Lstm, loops.lstm, loops.lstm_back
@@ -148,12 +151,12 @@ def _forward(cell, params, xs, state, lengths, hs, keep):
         steps, many = (len(xs), len(xs) + 1) if keep else (loops.steps_at_once(batch), 2)
         z = np.empty((steps * batch, len(weights[2])), dtype)
         states = tuple([np.empty((many, batch, hidden), dtype) for _ in state])
-        for all_, first in zip(states, state, strict=True):
-            all_[0] = first[some]
-        x_, out_ = _from(some.start, x), _from(some.start, out)
-        end = loop(weights, x_, now, out_, z, states)
-        for all_, last in zip(states, final, strict=True):
-            last[some] = all_[end % many]
+        for every, first in zip(states, state, strict=True):
+            every[0] = first[some]
+        rows = _rows_from(x, some.start), now, _rows_from(out, some.start)
+        end = loop(weights, *rows, z, states)
+        for every, last in zip(states, final, strict=True):
+            last[some] = every[end % many]
         return some, now, z, states
 
     work, batch = params.W_h.size * xs.shape[0], xs.shape[1]
@@ -175,7 +178,7 @@ def _back(cell, params, xs, kept, d_hs, d_state, inputs):
 
     def part(kept):
         some, lengths, z, states = kept
-        x, d_out, d_x = (_from(some.start, part) for part in rows)
+        x, d_out, d_x = (_rows_from(part, some.start) for part in rows)
         gradients = tuple(weighted.no_gradients())
         d_some = tuple(part[some] for part in d)
         loop(weights, x, lengths, d_out, d_x, z, states, d_some, gradients)
@@ -211,7 +214,7 @@ def _rows(array, lock=False):
     return array, 0, *((1, batch) if time_first else (steps, 1))
 
 
-def _from(s, rows):
+def _rows_from(rows, s):
     """The rows without the sequences before this one."""
     array, first, per_sequence, per_step = rows
     return array, first + s * per_sequence, per_sequence, per_step
