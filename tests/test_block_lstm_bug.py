@@ -6,6 +6,7 @@ book shows it. The day that a release mends it, `test_the_registered_gradient_is
 says so.
 """
 
+import needs
 import numpy as np
 import pytest
 from cases import case
@@ -13,7 +14,8 @@ from cases import case
 from lstmbook import backprop, record
 from lstmbook.compare import compare
 
-tf = pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
+pytestmark = pytest.mark.tensorflow
+tf = needs.Late("tensorflow")
 
 STEPS = [1, 6]
 NAMES = ["lstm", "peephole"]

@@ -1,27 +1,25 @@
 """The built book in a real browser: every page, light and dark, on a desk and on a phone."""
 
 import http.server
-import os
 import re
-import shutil
 import threading
 import tomllib
 from functools import partial
 from pathlib import Path
 
+import needs
 import pytest
 
 from lstmbook.draw import COLORS
 
 ROOT = Path(__file__).parent.parent
-SITE = ROOT / "_build" / "html"
+SITE = needs.SITE
 PAGES = sorted(
     path.relative_to(SITE).as_posix()
     for path in SITE.rglob("*.html")
     if "_static" not in path.parts
 )
 CHAPTERS = {path.stem + ".html" for path in (ROOT / "book").glob("*.ipynb")}
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = [
     "--no-sandbox",
     "--headless",
@@ -65,8 +63,6 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def site():
     """The address of the built book, served on this machine."""
-    if not PAGES:
-        pytest.skip("no built book: run `make book`")
     handler = partial(Quiet, directory=SITE)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -77,13 +73,10 @@ def site():
 @pytest.fixture(scope="module")
 def browser():
     """Chromium, driven by Playwright."""
-    sync_api = pytest.importorskip("playwright.sync_api")
-    named = os.environ.get("CHROMIUM")
-    path = named or next(filter(None, map(shutil.which, BROWSERS)), None)
-    if not path:
-        pytest.skip("no browser: none of " + ", ".join(BROWSERS) + ", and CHROMIUM is not set")
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=needs.find_browser(), args=FLAGS)
         yield chromium
         chromium.close()
 
@@ -118,7 +111,9 @@ def page(window, site):
 
 def violations(page, rules=None):
     """What axe finds, a line for each place; its time grows with all that is on the page."""
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    from axe_playwright_python.sync_playwright import Axe
+
+    axe = Axe()
     options = {"resultTypes": ["violations"], "preload": False}  # its preload asks for wrong files
     if rules:
         options["runOnly"] = {"type": "rule", "values": rules}

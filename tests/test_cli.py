@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import needs
 import numpy as np
 import pytest
 from cases import params_of
@@ -84,8 +85,8 @@ def test_info_says_what_is_ambiguous_and_what_was_left_aside(cli, tmp_path):
     assert re.search(says("no recurrent layer in it", "left aside, as asked for"), out)
 
 
+@pytest.mark.tensorflow
 def test_info_on_what_tensorflow_wrote(cli):
-    pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
     code, out, err = cli("info", CHECKPOINTS / "bidirectional.index", "--forget-bias", "0.5")
     assert (code, err) == (0, "")
     assert re.search(says("bidirectional_rnn/fw/basic_lstm_cell", "forward", "tf1"), out)
@@ -110,15 +111,13 @@ def test_convert_ends_with_a_certificate(cli, npz, tmp_path):
 @pytest.mark.parametrize(
     ("to", "name", "package", "words"),
     [
-        ("onnx", "m.onnx", "onnxruntime", "ONNX Runtime"),
-        ("torch", "m.safetensors", "torch", "PyTorch"),
-        ("keras", "m.keras", "keras", "Keras"),
-        ("tf1", "m.ckpt", "tensorflow", "TensorFlow's v1 cell"),
+        needs.param("onnxruntime", "onnx", "m.onnx", "onnxruntime", "ONNX Runtime"),
+        needs.param("torch", "torch", "m.safetensors", "torch", "PyTorch"),
+        needs.param("keras", "keras", "m.keras", "keras", "Keras"),
+        needs.param("tensorflow", "tf1", "m.ckpt", "tensorflow", "TensorFlow's v1 cell"),
     ],
 )
 def test_convert_runs_the_frameworks_own_cells(cli, npz, tmp_path, to, name, package, words):
-    for needed in (package, *(("safetensors",) if to == "torch" else ())):
-        pytest.importorskip(needed, reason=f"{needed} is not installed")
     code, out, _ = cli("convert", npz, "--to", to, tmp_path / name, "--layer", "enc/*", "--json")
     told = json.loads(out)
     assert (code, told["ok"], told["certificate"]["ok"]) == (0, True, True)
@@ -135,8 +134,8 @@ def test_convert_runs_the_frameworks_own_cells(cli, npz, tmp_path, to, name, pac
     np.testing.assert_allclose(back.params.W_x, layer("", "lstm").params.W_x, rtol=0, atol=1e-6)
 
 
+@pytest.mark.tensorflow
 def test_convert_a_checkpoint_with_another_forget_bias(cli, tmp_path):
-    pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
     path = tmp_path / "m.ckpt"
     options = ("--forget-bias", -0.5, "--out-forget-bias", 0.25)
     code, out, _ = cli("convert", CHECKPOINTS / "coupled_peephole", path, "--to", "tf1", *options)
@@ -240,9 +239,9 @@ def test_a_certificate_pairs_by_what_layers_compute():
         certificate.certify(layers[:1], [layer("a", "lstm", 5, 4)])
 
 
+@pytest.mark.tensorflow
 def test_a_certificate_says_what_ran(monkeypatch):
     one = layer("a", "gru_reset_after", layout="tf1")
-    pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
     [row] = certificate.certify([one], [one])
     assert row.engines[0] == (
         "lstmbook itself (TensorFlow's v1 cell does not compute gru_reset_after here)"
@@ -300,10 +299,7 @@ def test_verify(cli, tmp_path, monkeypatch):
 # What README shows
 
 
-def test_readme(cli, tmp_path, monkeypatch):
-    pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
-    pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
-    pytest.importorskip("h5py", reason="h5py is not installed")
+def test_readme(cli, tmp_path, monkeypatch, keras, h5py, onnxruntime):
     text = (CHECKPOINTS.parents[2] / "README.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```console\n(.*?)```", text, re.DOTALL)
     assert len(blocks) == 2
@@ -314,7 +310,7 @@ def test_readme(cli, tmp_path, monkeypatch):
         code, out, err = cli(*shlex.split(command))
         assert (code, err) == (0, "")
         assert not shown or out == shown
-    model = pytest.importorskip("keras").models.load_model("encoder.keras")
+    model = keras.models.load_model("encoder.keras")
     assert [type(layer).__name__ for layer in model.layers[1:]] == ["Bidirectional"]
     assert Path("backward.onnx").exists()
 
@@ -395,8 +391,8 @@ def test_the_module_imports_no_framework():
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.tensorflow
 def test_tensorflow_says_nothing_on_the_way(tmp_path):
-    pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
     shutil.copy(CHECKPOINTS / "gru.index", tmp_path)
     shutil.copy(CHECKPOINTS / "gru.data-00000-of-00001", tmp_path)
     done = program("info", tmp_path / "gru")

@@ -27,8 +27,8 @@ def test_docstrings(name):
     assert result.failed == 0
 
 
+@pytest.mark.tensorflow
 def test_readme(capsys):
-    pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
     readme = Path(__file__).parent.parent / "README.md"
     blocks = re.findall(r"```python\n(.*?)```", readme.read_text(encoding="utf-8"), re.DOTALL)
     assert len(blocks) == 3

@@ -1,5 +1,6 @@
 """The fast path gives what `step` and `step_vjp` give, whatever it is handed."""
 
+import importlib
 import sys
 import tracemalloc
 from types import SimpleNamespace
@@ -21,8 +22,8 @@ def _numpy_alone(monkeypatch):
 
 
 @pytest.fixture
-def compiled(monkeypatch):
-    module = pytest.importorskip("lstmbook.compiled", reason="needs numba: lstmbook[fast]")
+def compiled(monkeypatch, numba):
+    module = importlib.import_module("lstmbook.compiled")
     monkeypatch.setattr(fast, "_compiled", lambda: module)
     return module
 
@@ -116,8 +117,8 @@ def test_wide_and_long(name, dtype, atol):
 
 
 @each_cell
-def test_threads_do_not_matter(name):
-    limits = pytest.importorskip("threadpoolctl").threadpool_limits
+def test_threads_do_not_matter(name, threadpoolctl):
+    limits = threadpoolctl.threadpool_limits
     sizes = {"batch": 32, "time": 12, "input_size": 64, "hidden": 64}
     cell, params, xs, state = case(name, **sizes)
     each = []
@@ -400,8 +401,8 @@ def numba_again(monkeypatch):
     fast._compiled.cache_clear()
 
 
+@pytest.mark.numba
 def test_numba_is_used_where_it_is(numba_again):
-    pytest.importorskip("numba", reason="needs numba: lstmbook[fast]")
     assert fast._compiled().__name__ == "lstmbook.compiled"
 
 
@@ -417,9 +418,8 @@ def test_numba_can_be_missing(numba_again):
 
 
 @pytest.mark.parametrize("error", [ImportError("Numba needs NumPy 2.2 or less"), RuntimeError()])
-def test_numba_can_fail(error, numba_again):
+def test_numba_can_fail(error, numba_again, numba):
     """As it does on import for a NumPy it does not know, or where it cannot keep its work."""
-    numba = pytest.importorskip("numba", reason="needs numba: lstmbook[fast]")
 
     def njit(**options):
         raise error

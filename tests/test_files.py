@@ -3,6 +3,7 @@
 Each reader is held to files of the framework's own making, each writer to the framework's loader.
 """
 
+import importlib
 import io
 import json
 import os
@@ -33,33 +34,8 @@ def says(*parts):
 
 
 @pytest.fixture(scope="module")
-def tf():
-    return pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
-
-
-@pytest.fixture(scope="module")
-def keras(tf):
-    return pytest.importorskip("keras", reason="Keras is not installed")
-
-
-@pytest.fixture(scope="module")
-def h5py():
-    return pytest.importorskip("h5py", reason="h5py is not installed")
-
-
-@pytest.fixture(scope="module")
-def onnx():
-    return pytest.importorskip("onnx", reason="onnx is not installed")
-
-
-@pytest.fixture(scope="module")
-def torch():
-    return pytest.importorskip("torch", reason="PyTorch is not installed")
-
-
-@pytest.fixture(scope="module")
 def safetensors():
-    return pytest.importorskip("safetensors.numpy", reason="safetensors is not installed")
+    return importlib.import_module("safetensors.numpy")
 
 
 def layer(name, cell, input_size=3, hidden=4, *, reverse=False, seed=0, dtype=np.float32):
@@ -728,7 +704,7 @@ def test_state_dicts_compute_what_pytorch_computes(torch, safetensors, tmp_path,
 def test_half_precision_is_widened(torch, safetensors, tmp_path):
     state = torch.nn.LSTM(3, 4).to(torch.bfloat16).state_dict()
     torch.save(state, tmp_path / "w.pt")
-    library = pytest.importorskip("safetensors.torch")
+    library = importlib.import_module("safetensors.torch")
     library.save_file(state, tmp_path / "w.safetensors")
     one, two = files.read(tmp_path / "w.pt") + files.read(tmp_path / "w.safetensors")
     same(one, two, atol=0)
@@ -899,7 +875,7 @@ def test_pytorch_loads_what_is_written(torch, safetensors, tmp_path, kind, end):
     if end == ".pt":
         state = torch.load(tmp_path / "w.pt", weights_only=True)
     else:
-        library = pytest.importorskip("safetensors.torch")
+        library = importlib.import_module("safetensors.torch")
         state = library.load_file(tmp_path / "w.safetensors")
     two = {"bidirectional": True} if kind == "pair" else {"num_layers": 2}
     module = torch.nn.LSTM(3, 4, batch_first=True, **two)
@@ -925,13 +901,12 @@ def test_pytorch_names_of_layers_that_are_no_one_module(torch, safetensors, tmp_
 @pytest.mark.parametrize(
     "kind", ["stack", "mixed", "bidirectional", "peephole", "coupled_peephole", "gru", "apart"]
 )
-def test_onnx_runtime_runs_what_is_written(onnx, tmp_path, kind):
-    runtime = pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
+def test_onnx_runtime_runs_what_is_written(onnx, onnxruntime, tmp_path, kind):
     layers = [layer("x", kind)] if kind in CELLS else chain(kind)
     if kind == "apart":
         layers = [layer("a", "lstm", 3, 4), layer("b", "gru", 3, 5)]
     files.write(tmp_path / "m.onnx", layers, to="onnx")
-    session = runtime.InferenceSession(str(tmp_path / "m.onnx"))
+    session = onnxruntime.InferenceSession(str(tmp_path / "m.onnx"))
     two = any(one.reverse for one in layers)
     lengths = np.full(4, TIME) if two else np.maximum(LENGTHS, 1)
     feeds = {"sequence_lens": lengths.astype(np.int32)}
@@ -1098,7 +1073,6 @@ def test_an_archive_of_another_kind(tmp_path):
         files.read(tmp_path / "w.npz")
     with zipfile.ZipFile(tmp_path / "w.keras", "w") as archive:
         archive.writestr("config.json", "{}")
-    pytest.importorskip("h5py")
     with pytest.raises(FileError, match=r"it has no model\.weights\.h5 in it"):
         files.read(tmp_path / "w.keras")
 

@@ -12,8 +12,7 @@ BOOK = Path(__file__).parent.parent / "book"
 
 
 @pytest.fixture(scope="module")
-def ext():
-    pytest.importorskip("sphinx")
+def ext(sphinx):
     sys.path.insert(0, str(BOOK / "_ext"))
     try:
         import gate_colours

@@ -13,6 +13,7 @@ import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
 
+import needs
 import numpy as np
 import pytest
 from cases import BATCH, HIDDEN, INPUT, LENGTHS, TIME, case
@@ -564,14 +565,17 @@ def test_a_cell_that_cannot_go_back():
 
 WITNESSES = {"tf1": "tensorflow", "keras": "tensorflow", "torch": "torch"}
 frameworks = pytest.mark.parametrize(
-    ("framework", "name"), [(fw, name) for fw in WITNESSES for name in layouts.LAYOUTS[fw].cells]
+    ("framework", "name"),
+    [
+        needs.param(need, framework, name)
+        for framework, need in WITNESSES.items()
+        for name in layouts.LAYOUTS[framework].cells
+    ],
 )
 
 
 def live_backprop(framework):
     """The framework's own gradients: tapes through dynamic_rnn and Keras, autograd of PyTorch."""
-    package = WITNESSES[framework]
-    pytest.importorskip(package, reason=f"{package} is not installed")
     return importlib.import_module(f"lstmbook.live.{framework}").backprop
 
 
@@ -598,6 +602,7 @@ def test_backprop_is_that_of_the_framework_in_float32(framework, name):
     assert {d.dtype for d in leaves(theirs)} == {np.dtype(np.float32)}
 
 
+@pytest.mark.torch
 def test_backprop_of_torch_where_no_step_is_made():
     """Then nothing depends on the weights."""
     cell, params, xs, state = case("lstm")

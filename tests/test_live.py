@@ -12,8 +12,7 @@ from cases import HIDDEN, LENGTHS, case
 from lstmbook import CELLS, LayoutError, layouts, live, run
 from lstmbook.compare import compare
 
-tf = pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
-pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
+pytestmark = [pytest.mark.tensorflow, pytest.mark.keras, pytest.mark.onnxruntime]
 
 ATOL = {np.float32: 1e-6, np.float64: 1e-12}  # short sequences of small cells
 TF1 = [name for name in CELLS if name != "gru_reset_after"]
@@ -234,7 +233,7 @@ def test_keras_on_another_backend(monkeypatch):
 # Wherever the v1 cells are
 
 
-def test_the_v1_cells_are_looked_for_in_every_home(monkeypatch):
+def test_the_v1_cells_are_looked_for_in_every_home(monkeypatch, tf):
     from lstmbook.live import _tensorflow
 
     monkeypatch.setattr(_tensorflow, "HOMES", ("no_such_module", "math", *_tensorflow.HOMES))

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 
+import needs
 import numpy as np
 import pytest
 from cases import BATCH, HIDDEN, INPUT, LENGTHS, TIME, case
@@ -18,12 +19,9 @@ from lstmbook.compare import compare
 from lstmbook.layout_table import ONNX_NODES
 
 NEEDS = {
-    "torch": ("torch", "PyTorch is not installed"),
-    "flax": ("flax", "Flax is not installed"),
-    "haiku": ("haiku", "Haiku is not installed"),
-    "tf1_block": ("tensorflow", "TensorFlow is not installed"),
-    "keras": ("tensorflow", "TensorFlow is not installed"),
-    "onnx": ("onnxruntime", "ONNX Runtime is not installed"),
+    **{module: module for module in ("torch", "flax", "haiku", "keras")},
+    "tf1_block": "tensorflow",
+    "onnx": "onnxruntime",
 }
 ATOL = {np.float32: 1e-6, np.float64: 1e-12}  # short sequences of small cells
 # The layout, its live module, options of the module's run, and the dtypes that it computes in.
@@ -40,7 +38,15 @@ WITNESSES = [
 witnesses = pytest.mark.parametrize(
     ("layout", "module", "options", "name", "dtype"),
     [
-        pytest.param(layout, module, options, name, dtype, id=f"{layout}-{name}-{dtype.__name__}")
+        needs.param(
+            NEEDS[module],
+            layout,
+            module,
+            options,
+            name,
+            dtype,
+            id=f"{layout}-{name}-{dtype.__name__}",
+        )  # fmt: skip
         for layout, module, options, dtypes in WITNESSES
         for name in layouts.LAYOUTS[layout].cells
         for dtype in dtypes
@@ -49,9 +55,7 @@ witnesses = pytest.mark.parametrize(
 
 
 def framework(module):
-    """The live module, or a skip that says what is not installed."""
-    package, reason = NEEDS[module]
-    pytest.importorskip(package, reason=reason)
+    """The live module."""
     return getattr(live, module)
 
 
@@ -95,7 +99,13 @@ def test_time_major_from_a_zero_state(layout, module, options, name, dtype):
     assert_same(ours, theirs, ATOL[dtype])
 
 
-@pytest.mark.parametrize("module", ["torch", "flax", "haiku", "tf1_block"])
+each_module = pytest.mark.parametrize(
+    "module",
+    [needs.param(NEEDS[module], module) for module in ("torch", "flax", "haiku", "tf1_block")],
+)
+
+
+@each_module
 def test_empty_batch_and_no_steps_do_what_run_does(module):
     cell, params, xs, state = case("lstm", dtype=np.float32)
     theirs = framework(module)
@@ -107,7 +117,7 @@ def test_empty_batch_and_no_steps_do_what_run_does(module):
     assert_same(ours, theirs.run(cell, params, xs, state, lengths=lengths), 0)
 
 
-@pytest.mark.parametrize("module", ["torch", "flax", "haiku", "tf1_block"])
+@each_module
 def test_bad_input_is_told_as_by_run(module):
     _, params, xs, _ = case("lstm", dtype=np.float32)
     theirs = framework(module)
@@ -119,6 +129,7 @@ def test_bad_input_is_told_as_by_run(module):
         theirs.run(without, params, xs)
 
 
+@pytest.mark.tensorflow
 def test_block_operators_are_float32():
     _, params, xs, _ = case("lstm")
     with pytest.raises(TypeError, match="block operators are float32, got float64"):
@@ -129,14 +140,12 @@ def test_block_operators_are_float32():
     ("module", "package", "extra"),
     [
         ("torch", "torch", "torch"),
-        ("flax", "flax", "jax"),
-        ("haiku", "haiku", "jax"),
+        needs.param("jax", "flax", "flax", "jax"),
+        needs.param("jax", "haiku", "haiku", "jax"),
         ("_jax", "jax", "jax"),
     ],
 )
 def test_a_missing_framework_is_named(module, package, extra):
-    if module in ("flax", "haiku"):
-        pytest.importorskip("jax", reason="JAX is not installed")
     code = f"import sys; sys.modules['{package}'] = None; import lstmbook.live.{module}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
@@ -162,7 +171,8 @@ def test_the_loop_calls_their_step():
 
 
 def torch_layer(kind, **options):
-    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    import torch
+
     layer = getattr(torch.nn, kind)(INPUT, HIDDEN, dtype=torch.float64, **options)
     rng = np.random.default_rng(4)
     with torch.no_grad():
@@ -174,6 +184,7 @@ def torch_layer(kind, **options):
 TORCH = [("RNN", "rnn"), ("LSTM", "lstm"), ("GRU", "gru_reset_after")]
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize(("kind", "name"), TORCH)
 @pytest.mark.parametrize("bias", [True, False])
 def test_a_torch_layer_of_two_layers_and_both_directions(kind, name, bias):
@@ -203,6 +214,7 @@ def test_a_torch_layer_of_two_layers_and_both_directions(kind, name, bias):
     np.testing.assert_allclose(hs, theirs, rtol=0, atol=1e-12)
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize(("kind", "name"), TORCH)
 @pytest.mark.parametrize("bias", [True, False])
 def test_a_torch_cell(kind, name, bias):
@@ -219,10 +231,10 @@ def test_a_torch_cell(kind, name, bias):
     assert_same(ours, cell.State(*(part.numpy() for part in new)), 1e-12)
 
 
+@pytest.mark.onnxruntime
 @pytest.mark.parametrize("name", ["rnn", "lstm", "peephole", "gru", "gru_reset_after"])
 @pytest.mark.parametrize("bias", [True, False])
 def test_an_onnx_node_of_both_directions(name, bias):
-    framework("onnx")
     import onnx
     import onnxruntime
 
@@ -275,6 +287,7 @@ def test_an_onnx_node_of_both_directions(name, bias):
         assert_same((out, final), (expected, their_final), 1e-6)
 
 
+@pytest.mark.keras
 @pytest.mark.parametrize(
     ("kind", "name", "options"),
     [
@@ -297,6 +310,7 @@ def test_a_keras_layer_without_biases(kind, name, options):
     np.testing.assert_allclose(ours, hs, rtol=0, atol=1e-6)
 
 
+@pytest.mark.keras
 @pytest.mark.parametrize(("kind", "name"), [("LSTM", "lstm"), ("GRU", "gru_reset_after")])
 def test_cudnn_weights_as_keras_2_loads_them(kind, name):
     theirs = framework("keras")
@@ -316,6 +330,7 @@ def test_cudnn_weights_as_keras_2_loads_them(kind, name):
     np.testing.assert_allclose(ours, np.asarray(layer(xs)), rtol=0, atol=1e-12)
 
 
+@pytest.mark.keras
 def test_a_wrong_cudnn_layout_would_be_seen(monkeypatch):
     """The layer has its weights from that layout alone."""
     _, params, xs, state = case("lstm", dtype=np.float32)
@@ -326,6 +341,7 @@ def test_a_wrong_cudnn_layout_would_be_seen(monkeypatch):
     assert not compare(ours, theirs.run("lstm", params, xs, state, cudnn=True), atol=0.01).ok
 
 
+@pytest.mark.flax
 @pytest.mark.parametrize(
     ("kind", "layout", "name"),
     [
@@ -368,9 +384,9 @@ def test_a_flax_cell_of_their_making(kind, layout, name):
     np.testing.assert_allclose(ours, h, rtol=0, atol=1e-6)
 
 
+@pytest.mark.haiku
 @pytest.mark.parametrize(("kind", "name"), [("LSTM", "lstm"), ("GRU", "gru")])
 def test_a_haiku_core_of_their_making(kind, name):
-    framework("haiku")
     import haiku
     import jax
 
@@ -394,10 +410,10 @@ def test_a_haiku_core_of_their_making(kind, name):
     np.testing.assert_allclose(ours, h, rtol=0, atol=1e-6)
 
 
+@pytest.mark.tensorflow
 @pytest.mark.parametrize("layout", ["tf1_block", "tf1_block_v2"])
 @pytest.mark.parametrize("name", ["lstm", "peephole"])
 def test_a_block_operator_over_a_whole_sequence(layout, name):
-    framework("tf1_block")
     import tensorflow as tf
 
     cell, _, xs, state = case(name, dtype=np.float32)

@@ -970,11 +970,6 @@ def test_html_asks_for_nothing_from_outside(arguments):
 # The real thing
 
 
-@pytest.fixture(scope="module")
-def tensorflow():
-    return pytest.importorskip("tensorflow", reason="TensorFlow's own source is read line by line")
-
-
 def test_the_shapes_in_tensorflows_basic_lstm_cell(tensorflow):
     from tensorflow.python.ops import rnn_cell
 

@@ -158,8 +158,7 @@ def test_large_logits(dtype):
 
 
 @each_loss
-def test_losses_are_tensorflows(name):
-    tf = pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
+def test_losses_are_tensorflows(tf, name):
     outputs, targets, _, _ = loss_case(name)
     with tf.GradientTape() as tape:
         z = tf.Variable(outputs)
@@ -349,8 +348,7 @@ def grads_case(dtype=np.float64, scale=1.0):
 
 @pytest.mark.parametrize(("dtype", "atol"), [(np.float32, 1e-6), (np.float64, 1e-12)])
 @pytest.mark.parametrize("scale", [0.01, 1, 100])
-def test_clipping_is_tensorflows(dtype, atol, scale):
-    tf = pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
+def test_clipping_is_tensorflows(tf, dtype, atol, scale):
     grads = grads_case(dtype, scale)
     ours, norm = clip_by_global_norm(grads, 2.5)
     theirs, their_norm = tf.clip_by_global_norm(grads, 2.5)
@@ -405,8 +403,7 @@ OTHERS = {"learning_rate": 2**-4, "beta_1": 0.625, "beta_2": 1 - 2**-5, "epsilon
         (np.float32, OTHERS, 1e-6),
     ],
 )
-def test_adam_is_keras_step_for_step(dtype, settings, atol):
-    keras = pytest.importorskip("keras", reason="Keras is not installed")
+def test_adam_is_keras_step_for_step(keras, dtype, settings, atol):
     rng = np.random.default_rng(6)
     weights = grads_case(dtype)
     theirs = [keras.Variable(a, dtype=np.dtype(dtype).name) for a in weights]
@@ -421,8 +418,7 @@ def test_adam_is_keras_step_for_step(dtype, settings, atol):
             np.testing.assert_allclose(a, np.asarray(b), rtol=0, atol=atol)
 
 
-def test_adam_defaults_are_keras():
-    keras = pytest.importorskip("keras", reason="Keras is not installed")
+def test_adam_defaults_are_keras(keras):
     config = keras.optimizers.Adam().get_config()
     for name in ("learning_rate", "beta_1", "beta_2", "epsilon"):
         assert train.Adam._field_defaults[name] == pytest.approx(config[name], rel=1e-6)

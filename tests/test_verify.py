@@ -17,6 +17,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
 
+import needs
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -254,8 +255,8 @@ def test_weights_in_a_layout(cell, layout, bias):
     assert not verify(cell, theirs, layout=layout, forget_bias=0.5) or "f" not in CELLS[cell].GATES
 
 
+@pytest.mark.tensorflow
 def test_the_real_cell_of_tensorflow_passes():
-    pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
     tf1 = lstmbook.live.tf1
 
     def forward(params, xs, state, lengths):
@@ -989,15 +990,13 @@ def readers(tmp_path_factory):
 
 
 each_reader = pytest.mark.parametrize(
-    ("language", "cell"), [("py", "lstm"), ("js", "gru"), ("c", "lstm")]
+    ("language", "cell"),
+    [("py", "lstm"), needs.param("node", "js", "gru"), needs.param("cc", "c", "lstm")],
 )
-NEEDS = {"js": "node is not installed", "c": "there is no C compiler cc"}
 
 
 @each_reader
 def test_a_reader_prints_its_differences(readers, language, cell):
-    if readers[language] is None:
-        pytest.skip(NEEDS[language])
     done = told([*readers[language], str(vectors.path(cell))], encoding="utf-8")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
@@ -1007,8 +1006,6 @@ def test_a_reader_prints_its_differences(readers, language, cell):
 
 @each_reader
 def test_a_reader_sees_a_wrong_number(readers, language, cell, tmp_path):
-    if readers[language] is None:
-        pytest.skip(NEEDS[language])
     content = json.loads(vectors.path(cell).read_text(encoding="utf-8"))
     content["vectors"][1]["expected"]["hs"][2][4][3] += 1e-3
     file = tmp_path / "wrong.json"
@@ -1020,8 +1017,6 @@ def test_a_reader_sees_a_wrong_number(readers, language, cell, tmp_path):
 
 @each_reader
 def test_a_reader_answers_as_a_command(readers, language, cell):
-    if readers[language] is None:
-        pytest.skip(NEEDS[language])
     report = verify(cell, Command(readers[language]))
     assert report, report
     assert report.dtype == "float64"
@@ -1030,10 +1025,9 @@ def test_a_reader_answers_as_a_command(readers, language, cell):
     )
 
 
+@pytest.mark.node
 def test_the_reader_of_a_browser(readers):
     """There is no require and no process there, only a script and what it defines."""
-    if readers["js"] is None:
-        pytest.skip(NEEDS["js"])
     code = (
         "const fs = require('fs'), page = { Math, JSON, Object };"
         "require('vm').runInNewContext(fs.readFileSync(process.argv[1], 'utf8') + "
