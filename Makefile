@@ -12,11 +12,17 @@ BIN := $(VENV)/bin
 endif
 PY := $(BIN)/python
 
+# The first fitting Python on PATH; where there is none, uv brings one.
 IN_RANGE := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+FIRST_CHOICES := python3.11 python3.12 python3.13 python3 python
 ifndef PYTHON
-PYTHON := $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
+PYTHON := $(shell for p in $(FIRST_CHOICES); do \
 	$$p -c '$(IN_RANGE)' >/dev/null 2>&1 && echo $$p && break; done)
+PYTHON := $(or $(PYTHON),$(if $(shell command -v $(UV)),uv))
 endif
+# Every Python on PATH with its version, for the error.
+VERSIONS = for p in $(FIRST_CHOICES) python3.14 python3.15 python3.10 python3.9; do \
+	$$p -c 'import platform; print("'$$p' is", platform.python_version())' 2>/dev/null; done | paste -sd ';' - | sed 's/;/, /g'
 
 # Quiet frameworks, and the same numbers on every processor. Work runs in several processes, so
 # one thread for each: OpenBLAS' threads that wait for one another are slower than none.
@@ -29,35 +35,56 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 INDEX := _build/html/index.html
 CACHE := _build/.jupyter_cache
 SPHINX := -W -n --keep-going
-TWO := -n 2 --dist loadfile # two files at a time
-COVERAGE := $(if $(CI),--cov) # it takes half as long again
+TWO := -n 2 --dist loadfile# two files at a time
+# Coverage is for CI alone, where two runs add up: it takes half as long again.
+COVERAGE := $(if $(CI),--cov --cov-report= --cov-fail-under=0)
+CHAPTERS ?= book
+TYPES := 2.4# the NumPy whose types mypy reads: each release states them anew
 # What a stored run of a chapter rests on: when any of this changes, all chapters run again.
 RUN_INPUTS = find lstmbook book -type f ! -path '*/__pycache__/*' ! -name '*.ipynb' ! -name '*.md' \
 	! -path 'book/assets/*' ! -path '*/.*' | LC_ALL=C sort
 
-.PHONY: help book serve test lint oracles normalise bench experiments vectors lock setup clean
+.PHONY: help book serve test quick lint types live chapters oracles extra colab normalise bench experiments \
+	vectors lock setup clean
 
 help:
 	@echo "make book       build the book: every chapter runs, every warning is an error"
 	@echo "make serve      show the book at http://localhost:$(PORT) (PORT=... for another)"
 	@echo "make test       style, types, spelling, unit, live, browser and notebook tests"
+	@echo "make quick      the tests of cells, layouts and readers, without TensorFlow: half a minute"
 	@echo "make lint       the fast checks alone: style, types, spelling, notebook form"
+	@echo "make live       the tests against the installed frameworks alone"
+	@echo "make chapters   the chapters against their stored outputs (CHAPTERS='book/rnn.ipynb' for some)"
 	@echo "make oracles    add PyTorch and JAX, for the chapters and tests that compare with them"
+	@echo "make extra      the tests that need what make oracles adds, or a browser; none may be skipped"
+	@echo "make colab      the chapters with the versions that Colab has, in an environment of its own"
 	@echo "make normalise  run all chapters and store their outputs in the one form"
 	@echo "make bench      speed beside every installed framework (BENCH='--cells lstm' for a part)"
 	@echo "make experiments  train every cell on every task, for the chapter on them"
 	@echo "make vectors    record from the real TensorFlow 1, and make the golden vectors"
 	@echo "make lock       renew requirements.lock from pyproject.toml"
 	@echo "make clean      remove what was built (not .venv)"
-	@echo "PYTHON=... chooses the interpreter; found now: $(or $(PYTHON),none of 3.11 to 3.13)"
+	@echo "PYTHON=... chooses the interpreter (uv: let uv bring one); now: $(or $(PYTHON),none of 3.11 to 3.13)"
 
 # The stamp holds all that the environment depends on, so a comparison tells if it is current.
 setup:
-	@test -n "$(PYTHON)" || { echo "error: lstmbook needs Python 3.11, 3.12 or 3.13 (try: make PYTHON=/path/to/python3.12)" >&2; exit 1; }
-	@"$(PYTHON)" -c '$(IN_RANGE)' || { echo "error: $(PYTHON) is not Python 3.11, 3.12 or 3.13" >&2; exit 1; }
+	@if [ "$(PYTHON)" != uv ] && ! "$(or $(PYTHON),false)" -c '$(IN_RANGE)' 2>/dev/null; then \
+		echo "error: lstmbook needs Python 3.11, 3.12 or 3.13 (TensorFlow has no later one)$(if $(PYTHON),; $(PYTHON) is none)." >&2; \
+		found=`$(VERSIONS)`; echo "Found on PATH: $${found:-no Python}." >&2; \
+		echo "The shortest way to one: install uv (pip install uv) and repeat this with PYTHON=uv;" >&2; \
+		echo "or name one that you have: make test PYTHON=/path/to/python3.13" >&2; \
+		exit 1; \
+	fi
 	@if [ "`head -n 1 $(VENV)/stamp 2>/dev/null`" != "$(CURDIR) $(PYTHON)" ]; then \
-		echo "== set-up: new $(VENV) with $(PYTHON)"; \
-		rm -rf $(VENV); "$(PYTHON)" -m venv $(VENV) || exit 1; \
+		rm -rf $(VENV); \
+		if [ "$(PYTHON)" = uv ]; then \
+			found=`$(VERSIONS)`; \
+			echo "== set-up: new $(VENV) by uv (Python 3.11 to 3.13 is needed; on PATH: $${found:-no Python})"; \
+			$(UV) venv -q --seed --python '>=3.11,<3.14' $(VENV) || exit 1; \
+		else \
+			echo "== set-up: new $(VENV) with $(PYTHON)"; \
+			"$(PYTHON)" -m venv $(VENV) || exit 1; \
+		fi; \
 	fi
 	@{ echo "$(CURDIR) $(PYTHON)"; cat requirements.lock pyproject.toml; } > $(VENV)/wanted
 	@if cmp -s $(VENV)/wanted $(VENV)/stamp; then \
@@ -101,8 +128,10 @@ lint: setup
 	@$(PY) -m ruff check -q .
 	@echo "== lint: ruff format"
 	@$(PY) -m ruff format -q --check .
-	@echo "== lint: mypy"
-	@$(PY) -m mypy
+	@numpy=`$(PY) -c 'import numpy; print(numpy.__version__)'`; case $$numpy in \
+		$(TYPES).*) echo "== lint: mypy, with the types of NumPy $$numpy"; $(PY) -m mypy;; \
+		*) echo "== lint: mypy is skipped: types are checked with NumPy $(TYPES), and here is $$numpy";; \
+	esac
 	@echo "== lint: codespell"
 	@$(PY) -m codespell_lib
 	@echo "== lint: form of the notebooks"
@@ -111,13 +140,31 @@ lint: setup
 test: lint
 	@echo "== test: unit, live and browser"
 	@$(PY) -m pytest $(TWO) --no-loadscope-reorder $(COVERAGE)
+	@$(MAKE) -s chapters
+
+quick: setup
+	@$(PY) -m pytest -q -n 2 -m "not slow"
+
+live: setup
+	@$(PY) -m pytest -q $(TWO) tests/test_live.py tests/test_live_layouts.py
+
+chapters: setup
 	@echo "== test: the chapters give their stored outputs"
-	@$(PY) -m pytest book --nbval --nbval-current-env --nbval-cell-timeout 120 \
+	@$(PY) -m pytest $(CHAPTERS) --nbval --nbval-current-env --nbval-cell-timeout 120 \
 		$(TWO) -W default -p no:cacheprovider
 
 # PyTorch and JAX are large, and so no part of the set-up: what needs them is skipped by name.
 oracles: setup
 	$(PY) -m pip install -q -c requirements.lock torch==2.13.0 flax dm-haiku
+
+extra: setup
+	@LSTMBOOK_REQUIRE_ALL=1 $(PY) -m pytest $(TWO) --no-loadscope-reorder -m extra \
+		$(COVERAGE) $(if $(CI),--cov-append)
+	@$(MAKE) -s chapters CHAPTERS="`grep -lE 'torch|flax|haiku' book/*.ipynb | tr '\n' ' '`"
+	@$(if $(CI),$(PY) -m coverage report)
+
+colab:
+	@python3 tests/colab.py
 
 normalise: setup
 	@$(PY) tests/normalise.py --execute

@@ -15,6 +15,8 @@ from lstmbook.cells import CELLS, coupled, gru, gru_reset_after, lstm, peephole,
 from lstmbook.checker import Verdict, check
 from lstmbook.slips import SLIPS
 
+pytestmark = pytest.mark.slow
+
 tanh = np.tanh
 
 

@@ -342,7 +342,12 @@ def test_wrong_usage(arguments, capsys):
 
 @pytest.mark.parametrize(
     ("name", "content"),
-    [("none.npz", None), ("w.h5", b"\x89PNG\r\n\x1a\n123"), ("w.npz", b""), ("w.onnx", b"\0\1\2")],
+    [
+        ("none.npz", None),
+        ("w.h5", b"\x89PNG\r\n\x1a\n123"),
+        ("w.npz", b""),
+        needs.param("onnx", "w.onnx", b"\0\1\2"),
+    ],
 )
 def test_bad_files(cli, tmp_path, name, content):
     if content is not None:

@@ -24,6 +24,8 @@ from lstmbook.detect.pair import pairs_of
 from lstmbook.detect.readings import readings_of
 from lstmbook.slips import SLIPS, assemble
 
+pytestmark = pytest.mark.slow
+
 SEEDS = 1000 if os.environ.get("LSTMBOOK_DETECT_ALL", "0") not in ("", "0") else 150
 PARTS = 1 if SEEDS == 1000 else 10  # the share counts over all 1,000; of a few, none may be missed
 

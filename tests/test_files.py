@@ -1066,7 +1066,7 @@ def test_files_that_are_not_there(tmp_path, monkeypatch):
         files.read(tmp_path / "w.npz")
 
 
-def test_an_archive_of_another_kind(tmp_path):
+def test_an_archive_of_another_kind(h5py, tmp_path):
     with zipfile.ZipFile(tmp_path / "w.npz", "w") as archive:
         archive.writestr("readme.txt", "hello")
     with pytest.raises(FileError, match="is an archive, but not of Keras"):

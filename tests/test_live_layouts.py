@@ -46,7 +46,7 @@ witnesses = pytest.mark.parametrize(
             name,
             dtype,
             id=f"{layout}-{name}-{dtype.__name__}",
-        )  # fmt: skip
+        )
         for layout, module, options, dtypes in WITNESSES
         for name in layouts.LAYOUTS[layout].cells
         for dtype in dtypes

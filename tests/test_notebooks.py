@@ -169,6 +169,7 @@ def test_normalised_mends(spoil):
     assert normalise.normalised(nb) == good()
 
 
+@pytest.mark.ipykernel
 def test_command_line(tmp_path, monkeypatch, capsys):
     nb = good()
     no_count(nb)

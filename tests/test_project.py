@@ -112,6 +112,56 @@ def test_workflow_pins():
                 assert re.search(r"uses: [\w/-]+@[0-9a-f]{40} # v\d", line), f"{path.name}: {line}"
 
 
+def parts_of_ci():
+    """The parts that .ci/run runs, in order; a function of its own stands where it is called."""
+    script = text(".ci/run")
+    return re.findall(r"^(?:part \".*?\" (.+)|(other_pythons))$", script, re.MULTILINE)
+
+
+def test_ci_runs_the_two_commands_first():
+    """In the environment that they make themselves: nothing may be installed before them."""
+    commands = [part or function for part, function in parts_of_ci()]
+    assert commands == [
+        *("make book", "make test", "other_pythons", "make oracles", "browser", "make extra")
+    ]
+    before = text(".ci/run").partition('part "make book"')[0]
+    installs = [line for line in before.splitlines() if re.search(r"\b(pip|uv|apt-get)\b", line)]
+    assert all("apt-get" in line for line in installs), "only `browser` may, which runs later"
+    assert "LSTMBOOK_REQUIRE_ALL" not in text(".ci/run"), "what is missing is skipped, and then not"
+    assert (
+        "LSTMBOOK_REQUIRE_ALL=1" in text("Makefile").partition("\nextra:")[2].partition("\n\n")[0]
+    )
+
+
+def test_ci_tries_every_python_of_the_range():
+    versions = re.search(r"for minor in (.*); do", text(".ci/run"))[1].split()
+    lowest, above = re.fullmatch(r">=3\.(\d+),<3\.(\d+)", PROJECT["requires-python"]).groups()
+    assert versions == [str(minor) for minor in range(int(lowest), int(above))]
+    targets = re.search(r'CHAPTERS="book/.*" (.*)$', text(".ci/run"), re.MULTILINE)[1]
+    assert targets == "lint quick live chapters"
+
+
+@pytest.mark.make
+def test_workflows_run_the_two_commands_first():
+    jobs = yaml.safe_load(text(".github/workflows/tests.yml"))["jobs"]
+    commands = {name: [s["run"] for s in job["steps"] if "run" in s] for name, job in jobs.items()}
+    assert commands["all"] == [".ci/run"]
+    python = " PYTHON=python${{ matrix.python }}"
+    assert commands["macos"] == [f"make book{python}", f"make test{python}"]
+    # Windows has no make: what make would run there, word for word.
+    done = subprocess.run(
+        ["make", "-n", "-s", "test", "CI="], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    lines = [" ".join(line.split()) for line in done.stdout.replace("\\\n", "").splitlines()]
+    pytest_lines = [
+        re.sub(r".*\bpython(?:\.exe)? -m pytest", "python -m pytest", line)
+        for line in lines
+        if " -m pytest" in line
+    ]
+    assert commands["windows"][2:] == pytest_lines
+    assert all("requirements.lock" in c or "-e ." in c for c in commands["windows"][:2])
+
+
 def test_licences():
     assert "MIT License" in text("LICENSE")
     assert "https://creativecommons.org/licenses/by/4.0/" in text("book/LICENSE")

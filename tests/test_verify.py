@@ -31,6 +31,8 @@ from lstmbook.verify import Command, python_function, request, vectors, verify, 
 from lstmbook.verify.answers import SilentError
 from lstmbook.verify.around import AROUND
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "book" / "vectors.md"
 READERS = vectors.FOLDER.parent / "readers"
