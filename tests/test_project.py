@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import tomllib
 from contextlib import suppress
@@ -160,6 +161,54 @@ def test_workflows_run_the_two_commands_first():
     ]
     assert commands["windows"][2:] == pytest_lines
     assert all("requirements.lock" in c or "-e ." in c for c in commands["windows"][:2])
+
+
+@pytest.fixture
+def other_machine(tmp_path):
+    """Runs a command of make where Python 3.14 is the only one, and perhaps uv."""
+    tools = ["make", "sh", "paste", "sed", "head", "cat", "cmp", "mv", "rm", "find", "sort", "tr"]
+    for tool in tools:
+        (tmp_path / tool).symlink_to(shutil.which(tool))
+
+    def program(name, script):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+
+    in_range = "*sys.exit*) exit 1"  # the question whether it is one of 3.11 to 3.13
+    program("python3", f'case "$2" in {in_range};; *) echo "python3 is 3.14.2";; esac')
+
+    def run(*words):
+        environment = {"PATH": str(tmp_path), "HOME": str(tmp_path)}
+        return subprocess.run(
+            [str(tmp_path / "make"), "setup", f"VENV={tmp_path / 'venv'}", *words],
+            cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    run.program = program
+    return run
+
+
+@pytest.mark.make
+def test_no_fitting_python_is_told_with_the_way_out(other_machine):
+    for words, named in (((), ""), (("PYTHON=python3",), "; python3 is none")):
+        done = other_machine(*words)
+        assert done.returncode != 0
+        assert done.stderr.splitlines()[:3] == [
+            "error: lstmbook needs Python 3.11, 3.12 or 3.13 (TensorFlow has no later one)"
+            f"{named}.",
+            "Found on PATH: python3 is 3.14.2.",
+            "The shortest way to one: install uv (pip install uv) and repeat this with PYTHON=uv;",
+        ]
+
+
+@pytest.mark.make
+def test_uv_is_used_where_no_python_fits(other_machine):
+    other_machine.program("uv", 'echo "uv $*"; exit 7')
+    done = other_machine()
+    said = done.stdout.splitlines()
+    assert "by uv (Python 3.11 to 3.13 is needed; on PATH: python3 is 3.14.2)" in said[0]
+    assert said[1].startswith("uv venv -q --seed --python >=3.11,<3.14 ")
+    assert done.returncode != 0
 
 
 def test_licences():
