@@ -1,0 +1,946 @@
+"""Generated from the pages of the cells by ``python -m lstmbook.running.generate``: do not edit.
+
+What a loop is given and what it writes is said in `compiled`.
+"""
+
+import math
+
+import numpy as np
+
+from .loops import (
+    add,
+    add_gradient,
+    add_product,
+    column,
+    compiled,
+    copy,
+    place,
+    padded,
+    project,
+    sigmoid,
+    steps_of_a_block,
+    tanh,
+    zero,
+    zero_rows,
+)
+
+LOOPS = '01aa10086540a365'  # of loops.py
+
+
+@compiled
+def _rnn_row_1(z_n, new_h):
+    for k in range(len(z_n)):
+        v0 = tanh(z_n[k])
+        z_n[k] = v0
+    copy(new_h, z_n)
+
+
+@compiled
+def rnn_forward(weights, xs, lengths, hs, z, states):
+    W_x_0, W_0_0, b, at = weights
+    h, = states
+    batch, end = len(lengths), lengths.max()
+    for t in range(end):
+        old, new = t % len(h), (t + 1) % len(h)
+        first = project(W_x_0, b, at[0], xs, t, end, z, batch)
+        add_product(z[first::1, at[0] :], h[old, ::1], W_0_0)
+        for s in range(batch):
+            if t < lengths[s]:
+                row = z[first + s]
+                _rnn_row_1(row[at[0] : at[1]], h[new, s])
+                copy(hs[0][place(hs, s, t)], h[new, s])
+            else:
+                copy(h[new, s], h[old, s])
+    return end
+
+
+@compiled
+def _rnn_row_back_0(z_n, d_h, d_out, d_node_0, d_z_n):
+    number_0 = z_n.dtype.type(1.0)
+    for k in range(len(d_node_0)):
+        d_node_0[k] = d_h[k] + d_out[k]
+    for k in range(len(d_z_n)):
+        v0 = z_n[k] * z_n[k]
+        v1 = number_0 - v0
+        d_z_n[k] = d_node_0[k] * v1
+
+
+@compiled
+def rnn_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, gradients):
+    W_x_0T, W_0_0T, at = weights
+    h, = states
+    d_h, = d_states
+    d_W_x_0, d_W_0_0 = gradients
+    batch, end = len(lengths), lengths.max()
+    steps = steps_of_a_block(batch, end)
+    rows = steps * batch
+    dz = np.zeros((rows, z.shape[1]), z.dtype)
+    panel = np.zeros((rows, padded(1, z)), z.dtype)
+    d_x = np.zeros((rows if len(d_xs[0]) else 0, padded(xs[0].shape[1], z)), z.dtype)
+    x_columns = np.ones((xs[0].shape[1] + 1, rows), z.dtype)
+    h_columns = np.ones((h.shape[2] + 1, rows), z.dtype)
+    d_node_0 = np.zeros((batch, h.shape[2]), z.dtype)
+    for t in range(end - 1, -1, -1):
+        first, turn = t % steps * batch, (end - 1 - t) % 2
+        for s in range(batch):
+            if t < lengths[s]:
+                row = z[t * batch + s]
+                d_row = dz[first + s]
+                _rnn_row_back_0(row[at[0] : at[1]], d_h[turn, s, : h.shape[2]], d_hs[0][place(d_hs, s, t)], d_node_0[s], d_row[at[0] : at[1]])
+        zero_rows(d_h[1 - turn])
+        add_product(d_h[1 - turn, ::1, 0:], dz[first::1, at[0] :][:batch], W_0_0T)
+        for s in range(batch):
+            if t >= lengths[s]:
+                copy(d_h[1 - turn, s], d_h[turn, s])
+        if not first:
+            stop = min(t + steps, end)
+            rows = (stop - t) * batch
+            for u in range(t, stop):
+                for s in range(batch):
+                    n, alive = (u - t) * batch + s, u < lengths[s]
+                    column(x_columns, n, xs[0][place(xs, s, u)], alive)
+                    column(h_columns, n, h[u, s], alive)
+            add_gradient(d_W_x_0, x_columns, dz[:rows], at[0], panel)
+            add_gradient(d_W_0_0, h_columns, dz[:rows], at[0], panel)
+            if len(d_xs[0]):
+                zero_rows(d_x[:rows])
+                add_product(d_x[::1, 0:], dz[:rows:1, at[0] :], W_x_0T)
+                for u in range(t, stop):
+                    for s in range(batch):
+                        if u < lengths[s]:
+                            out = d_xs[0][place(d_xs, s, u)]
+                            copy(out, d_x[(u - t) * batch + s, : len(out)])
+    return end % 2
+
+
+@compiled
+def _lstm_row_1(z_i, z_f, z_g, z_o, new_h, new_c, old_c):
+    number_0 = z_i.dtype.type(0.5)
+    for k in range(len(z_i)):
+        v0 = sigmoid(z_i[k], number_0)
+        z_i[k] = v0
+    for k in range(len(z_f)):
+        v0 = sigmoid(z_f[k], number_0)
+        z_f[k] = v0
+    for k in range(len(z_g)):
+        v0 = tanh(z_g[k])
+        z_g[k] = v0
+    for k in range(len(z_o)):
+        v0 = sigmoid(z_o[k], number_0)
+        z_o[k] = v0
+    for k in range(len(new_c)):
+        v0 = z_f[k] * old_c[k]
+        v1 = z_i[k] * z_g[k]
+        v2 = v0 + v1
+        new_c[k] = v2
+    for k in range(len(new_h)):
+        v0 = tanh(new_c[k])
+        v1 = z_o[k] * v0
+        new_h[k] = v1
+
+
+@compiled
+def lstm_forward(weights, xs, lengths, hs, z, states):
+    W_x_0, W_0_0, b, at = weights
+    h, c = states
+    batch, end = len(lengths), lengths.max()
+    for t in range(end):
+        old, new = t % len(h), (t + 1) % len(h)
+        first = project(W_x_0, b, at[0], xs, t, end, z, batch)
+        add_product(z[first::1, at[0] :], h[old, ::1], W_0_0)
+        for s in range(batch):
+            if t < lengths[s]:
+                row = z[first + s]
+                _lstm_row_1(row[at[0] : at[1]], row[at[1] : at[2]], row[at[2] : at[3]], row[at[3] : at[4]], h[new, s], c[new, s], c[old, s])
+                copy(hs[0][place(hs, s, t)], h[new, s])
+            else:
+                copy(h[new, s], h[old, s])
+                copy(c[new, s], c[old, s])
+    return end
+
+
+@compiled
+def _lstm_row_back_0(new_c, z_o, z_g, z_i, z_f, old_c, dear_0, d_h, d_out, d_node_0, d_c, d_node_1, d_z_g, d_z_i, d_old_c, d_z_f, d_z_o):
+    number_0 = new_c.dtype.type(1.0)
+    for k in range(len(dear_0)):
+        v0 = tanh(new_c[k])
+        dear_0[k] = v0
+    for k in range(len(d_node_0)):
+        d_node_0[k] = d_h[k] + d_out[k]
+    for k in range(len(d_node_1)):
+        v0 = dear_0[k] * dear_0[k]
+        v1 = number_0 - v0
+        v2 = v1 * z_o[k]
+        d_node_1[k] = d_c[k] + d_node_0[k] * v2
+    for k in range(len(d_z_g)):
+        v0 = z_g[k] * z_g[k]
+        v1 = number_0 - v0
+        v2 = v1 * z_i[k]
+        d_z_g[k] = d_node_1[k] * v2
+    for k in range(len(d_z_i)):
+        v0 = number_0 - z_i[k]
+        v1 = v0 * z_i[k]
+        v2 = v1 * z_g[k]
+        d_z_i[k] = d_node_1[k] * v2
+    for k in range(len(d_old_c)):
+        d_old_c[k] = d_node_1[k] * z_f[k]
+    for k in range(len(d_z_f)):
+        v0 = number_0 - z_f[k]
+        v1 = v0 * z_f[k]
+        v2 = v1 * old_c[k]
+        d_z_f[k] = d_node_1[k] * v2
+    for k in range(len(d_z_o)):
+        v0 = number_0 - z_o[k]
+        v1 = v0 * z_o[k]
+        v2 = v1 * dear_0[k]
+        d_z_o[k] = d_node_0[k] * v2
+
+
+@compiled
+def lstm_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, gradients):
+    W_x_0T, W_0_0T, at = weights
+    h, c = states
+    d_h, d_c = d_states
+    d_W_x_0, d_W_0_0 = gradients
+    batch, end = len(lengths), lengths.max()
+    steps = steps_of_a_block(batch, end)
+    rows = steps * batch
+    dz = np.zeros((rows, z.shape[1]), z.dtype)
+    panel = np.zeros((rows, padded(1, z)), z.dtype)
+    d_x = np.zeros((rows if len(d_xs[0]) else 0, padded(xs[0].shape[1], z)), z.dtype)
+    x_columns = np.ones((xs[0].shape[1] + 1, rows), z.dtype)
+    h_columns = np.ones((h.shape[2] + 1, rows), z.dtype)
+    d_node_0 = np.zeros((batch, h.shape[2]), z.dtype)
+    d_node_1 = np.zeros((batch, c.shape[2]), z.dtype)
+    dear_0 = np.zeros(at[2] - at[1], z.dtype)
+    for t in range(end - 1, -1, -1):
+        first, turn = t % steps * batch, (end - 1 - t) % 2
+        for s in range(batch):
+            if t < lengths[s]:
+                row = z[t * batch + s]
+                d_row = dz[first + s]
+                old, new = t, t + 1
+                _lstm_row_back_0(c[new, s], row[at[3] : at[4]], row[at[2] : at[3]], row[at[0] : at[1]], row[at[1] : at[2]], c[old, s], dear_0, d_h[turn, s, : h.shape[2]], d_hs[0][place(d_hs, s, t)], d_node_0[s], d_c[turn, s, : c.shape[2]], d_node_1[s], d_row[at[2] : at[3]], d_row[at[0] : at[1]], d_c[1 - turn, s, : c.shape[2]], d_row[at[1] : at[2]], d_row[at[3] : at[4]])
+        zero_rows(d_h[1 - turn])
+        add_product(d_h[1 - turn, ::1, 0:], dz[first::1, at[0] :][:batch], W_0_0T)
+        for s in range(batch):
+            if t >= lengths[s]:
+                copy(d_h[1 - turn, s], d_h[turn, s])
+                copy(d_c[1 - turn, s], d_c[turn, s])
+        if not first:
+            stop = min(t + steps, end)
+            rows = (stop - t) * batch
+            for u in range(t, stop):
+                for s in range(batch):
+                    n, alive = (u - t) * batch + s, u < lengths[s]
+                    column(x_columns, n, xs[0][place(xs, s, u)], alive)
+                    column(h_columns, n, h[u, s], alive)
+            add_gradient(d_W_x_0, x_columns, dz[:rows], at[0], panel)
+            add_gradient(d_W_0_0, h_columns, dz[:rows], at[0], panel)
+            if len(d_xs[0]):
+                zero_rows(d_x[:rows])
+                add_product(d_x[::1, 0:], dz[:rows:1, at[0] :], W_x_0T)
+                for u in range(t, stop):
+                    for s in range(batch):
+                        if u < lengths[s]:
+                            out = d_xs[0][place(d_xs, s, u)]
+                            copy(out, d_x[(u - t) * batch + s, : len(out)])
+    return end % 2
+
+
+@compiled
+def _peephole_row_1(z_i, z_f, z_g, z_o, new_h, new_c, old_c, p_0, p_1, p_2):
+    number_0 = z_i.dtype.type(0.5)
+    for k in range(len(z_i)):
+        v0 = p_0[k] * old_c[k]
+        v1 = v0 + z_i[k]
+        v2 = sigmoid(v1, number_0)
+        z_i[k] = v2
+    for k in range(len(z_f)):
+        v0 = p_1[k] * old_c[k]
+        v1 = v0 + z_f[k]
+        v2 = sigmoid(v1, number_0)
+        z_f[k] = v2
+    for k in range(len(z_g)):
+        v0 = tanh(z_g[k])
+        z_g[k] = v0
+    for k in range(len(new_c)):
+        v0 = z_f[k] * old_c[k]
+        v1 = z_i[k] * z_g[k]
+        v2 = v0 + v1
+        new_c[k] = v2
+    for k in range(len(z_o)):
+        v0 = p_2[k] * new_c[k]
+        v1 = v0 + z_o[k]
+        v2 = sigmoid(v1, number_0)
+        z_o[k] = v2
+    for k in range(len(new_h)):
+        v0 = tanh(new_c[k])
+        v1 = z_o[k] * v0
+        new_h[k] = v1
+
+
+@compiled
+def peephole_forward(weights, xs, lengths, hs, z, states):
+    W_x_0, W_0_0, b, p_1, p_0, p_2, at = weights
+    h, c = states
+    batch, end = len(lengths), lengths.max()
+    for t in range(end):
+        old, new = t % len(h), (t + 1) % len(h)
+        first = project(W_x_0, b, at[0], xs, t, end, z, batch)
+        add_product(z[first::1, at[0] :], h[old, ::1], W_0_0)
+        for s in range(batch):
+            if t < lengths[s]:
+                row = z[first + s]
+                _peephole_row_1(row[at[0] : at[1]], row[at[1] : at[2]], row[at[2] : at[3]], row[at[3] : at[4]], h[new, s], c[new, s], c[old, s], p_0, p_1, p_2)
+                copy(hs[0][place(hs, s, t)], h[new, s])
+            else:
+                copy(h[new, s], h[old, s])
+                copy(c[new, s], c[old, s])
+    return end
+
+
+@compiled
+def _peephole_row_back_0(z_o, new_c, z_g, z_i, z_f, old_c, dear_0, d_h, d_out, d_node_0, d_z_o, d_c, d_node_2, p_2, d_z_g, d_z_i, d_z_f, d_old_c, p_0, p_1, d_p_0, d_p_1, d_p_2):
+    number_0 = z_o.dtype.type(1.0)
+    for k in range(len(dear_0)):
+        v0 = tanh(new_c[k])
+        dear_0[k] = v0
+    for k in range(len(d_node_0)):
+        d_node_0[k] = d_h[k] + d_out[k]
+    for k in range(len(d_z_o)):
+        v0 = number_0 - z_o[k]
+        v1 = v0 * z_o[k]
+        v2 = v1 * dear_0[k]
+        d_z_o[k] = d_node_0[k] * v2
+    for k in range(len(d_node_2)):
+        v0 = dear_0[k] * dear_0[k]
+        v1 = number_0 - v0
+        v2 = v1 * z_o[k]
+        d_node_2[k] = d_c[k] + d_node_0[k] * v2 + d_z_o[k] * p_2[k]
+    for k in range(len(d_z_g)):
+        v0 = z_g[k] * z_g[k]
+        v1 = number_0 - v0
+        v2 = v1 * z_i[k]
+        d_z_g[k] = d_node_2[k] * v2
+    for k in range(len(d_z_i)):
+        v0 = number_0 - z_i[k]
+        v1 = v0 * z_i[k]
+        v2 = v1 * z_g[k]
+        d_z_i[k] = d_node_2[k] * v2
+    for k in range(len(d_z_f)):
+        v0 = number_0 - z_f[k]
+        v1 = v0 * z_f[k]
+        v2 = v1 * old_c[k]
+        d_z_f[k] = d_node_2[k] * v2
+    for k in range(len(d_old_c)):
+        d_old_c[k] = d_z_i[k] * p_0[k] + d_node_2[k] * z_f[k] + d_z_f[k] * p_1[k]
+    for k in range(len(d_p_0)):
+        d_p_0[k] += d_z_i[k] * old_c[k]
+    for k in range(len(d_p_1)):
+        d_p_1[k] += d_z_f[k] * old_c[k]
+    for k in range(len(d_p_2)):
+        d_p_2[k] += d_z_o[k] * new_c[k]
+
+
+@compiled
+def peephole_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, gradients):
+    W_x_0T, W_0_0T, p_1, p_0, p_2, at = weights
+    h, c = states
+    d_h, d_c = d_states
+    d_W_x_0, d_W_0_0, d_p_1, d_p_0, d_p_2 = gradients
+    batch, end = len(lengths), lengths.max()
+    steps = steps_of_a_block(batch, end)
+    rows = steps * batch
+    dz = np.zeros((rows, z.shape[1]), z.dtype)
+    panel = np.zeros((rows, padded(1, z)), z.dtype)
+    d_x = np.zeros((rows if len(d_xs[0]) else 0, padded(xs[0].shape[1], z)), z.dtype)
+    x_columns = np.ones((xs[0].shape[1] + 1, rows), z.dtype)
+    h_columns = np.ones((h.shape[2] + 1, rows), z.dtype)
+    d_node_0 = np.zeros((batch, h.shape[2]), z.dtype)
+    d_node_2 = np.zeros((batch, c.shape[2]), z.dtype)
+    dear_0 = np.zeros(c.shape[2], z.dtype)
+    for t in range(end - 1, -1, -1):
+        first, turn = t % steps * batch, (end - 1 - t) % 2
+        for s in range(batch):
+            if t < lengths[s]:
+                row = z[t * batch + s]
+                d_row = dz[first + s]
+                old, new = t, t + 1
+                _peephole_row_back_0(row[at[3] : at[4]], c[new, s], row[at[2] : at[3]], row[at[0] : at[1]], row[at[1] : at[2]], c[old, s], dear_0, d_h[turn, s, : h.shape[2]], d_hs[0][place(d_hs, s, t)], d_node_0[s], d_row[at[3] : at[4]], d_c[turn, s, : c.shape[2]], d_node_2[s], p_2, d_row[at[2] : at[3]], d_row[at[0] : at[1]], d_row[at[1] : at[2]], d_c[1 - turn, s, : c.shape[2]], p_0, p_1, d_p_0, d_p_1, d_p_2)
+        zero_rows(d_h[1 - turn])
+        add_product(d_h[1 - turn, ::1, 0:], dz[first::1, at[0] :][:batch], W_0_0T)
+        for s in range(batch):
+            if t >= lengths[s]:
+                copy(d_h[1 - turn, s], d_h[turn, s])
+                copy(d_c[1 - turn, s], d_c[turn, s])
+        if not first:
+            stop = min(t + steps, end)
+            rows = (stop - t) * batch
+            for u in range(t, stop):
+                for s in range(batch):
+                    n, alive = (u - t) * batch + s, u < lengths[s]
+                    column(x_columns, n, xs[0][place(xs, s, u)], alive)
+                    column(h_columns, n, h[u, s], alive)
+            add_gradient(d_W_x_0, x_columns, dz[:rows], at[0], panel)
+            add_gradient(d_W_0_0, h_columns, dz[:rows], at[0], panel)
+            if len(d_xs[0]):
+                zero_rows(d_x[:rows])
+                add_product(d_x[::1, 0:], dz[:rows:1, at[0] :], W_x_0T)
+                for u in range(t, stop):
+                    for s in range(batch):
+                        if u < lengths[s]:
+                            out = d_xs[0][place(d_xs, s, u)]
+                            copy(out, d_x[(u - t) * batch + s, : len(out)])
+    return end % 2
+
+
+@compiled
+def _coupled_row_1(z_f, z_g, z_o, new_h, new_c, old_c):
+    number_0 = z_f.dtype.type(0.5)
+    number_1 = z_f.dtype.type(1.0)
+    for k in range(len(z_f)):
+        v0 = sigmoid(z_f[k], number_0)
+        z_f[k] = v0
+    for k in range(len(z_g)):
+        v0 = tanh(z_g[k])
+        z_g[k] = v0
+    for k in range(len(z_o)):
+        v0 = sigmoid(z_o[k], number_0)
+        z_o[k] = v0
+    for k in range(len(new_c)):
+        v0 = z_f[k] * old_c[k]
+        v1 = number_1 - z_f[k]
+        v2 = v1 * z_g[k]
+        v3 = v0 + v2
+        new_c[k] = v3
+    for k in range(len(new_h)):
+        v0 = tanh(new_c[k])
+        v1 = z_o[k] * v0
+        new_h[k] = v1
+
+
+@compiled
+def coupled_forward(weights, xs, lengths, hs, z, states):
+    W_x_0, W_0_0, b, at = weights
+    h, c = states
+    batch, end = len(lengths), lengths.max()
+    for t in range(end):
+        old, new = t % len(h), (t + 1) % len(h)
+        first = project(W_x_0, b, at[0], xs, t, end, z, batch)
+        add_product(z[first::1, at[0] :], h[old, ::1], W_0_0)
+        for s in range(batch):
+            if t < lengths[s]:
+                row = z[first + s]
+                _coupled_row_1(row[at[0] : at[1]], row[at[1] : at[2]], row[at[2] : at[3]], h[new, s], c[new, s], c[old, s])
+                copy(hs[0][place(hs, s, t)], h[new, s])
+            else:
+                copy(h[new, s], h[old, s])
+                copy(c[new, s], c[old, s])
+    return end
+
+
+@compiled
+def _coupled_row_back_0(new_c, z_o, z_g, z_f, old_c, dear_0, d_h, d_out, d_node_0, d_c, d_node_1, d_z_g, d_old_c, d_z_f, d_z_o):
+    number_0 = new_c.dtype.type(1.0)
+    number_1 = new_c.dtype.type(-1.0)
+    for k in range(len(dear_0)):
+        v0 = tanh(new_c[k])
+        dear_0[k] = v0
+    for k in range(len(d_node_0)):
+        d_node_0[k] = d_h[k] + d_out[k]
+    for k in range(len(d_node_1)):
+        v0 = dear_0[k] * dear_0[k]
+        v1 = number_0 - v0
+        v2 = v1 * z_o[k]
+        d_node_1[k] = d_c[k] + d_node_0[k] * v2
+    for k in range(len(d_z_g)):
+        v0 = z_g[k] * z_g[k]
+        v1 = number_0 - v0
+        v2 = number_0 - z_f[k]
+        v3 = v1 * v2
+        d_z_g[k] = d_node_1[k] * v3
+    for k in range(len(d_old_c)):
+        d_old_c[k] = d_node_1[k] * z_f[k]
+    for k in range(len(d_z_f)):
+        v0 = number_0 - z_f[k]
+        v1 = v0 * z_f[k]
+        v2 = number_1 * z_g[k]
+        v3 = old_c[k] + v2
+        v4 = v1 * v3
+        d_z_f[k] = d_node_1[k] * v4
+    for k in range(len(d_z_o)):
+        v0 = number_0 - z_o[k]
+        v1 = v0 * z_o[k]
+        v2 = v1 * dear_0[k]
+        d_z_o[k] = d_node_0[k] * v2
+
+
+@compiled
+def coupled_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, gradients):
+    W_x_0T, W_0_0T, at = weights
+    h, c = states
+    d_h, d_c = d_states
+    d_W_x_0, d_W_0_0 = gradients
+    batch, end = len(lengths), lengths.max()
+    steps = steps_of_a_block(batch, end)
+    rows = steps * batch
+    dz = np.zeros((rows, z.shape[1]), z.dtype)
+    panel = np.zeros((rows, padded(1, z)), z.dtype)
+    d_x = np.zeros((rows if len(d_xs[0]) else 0, padded(xs[0].shape[1], z)), z.dtype)
+    x_columns = np.ones((xs[0].shape[1] + 1, rows), z.dtype)
+    h_columns = np.ones((h.shape[2] + 1, rows), z.dtype)
+    d_node_0 = np.zeros((batch, h.shape[2]), z.dtype)
+    d_node_1 = np.zeros((batch, c.shape[2]), z.dtype)
+    dear_0 = np.zeros(at[1] - at[0], z.dtype)
+    for t in range(end - 1, -1, -1):
+        first, turn = t % steps * batch, (end - 1 - t) % 2
+        for s in range(batch):
+            if t < lengths[s]:
+                row = z[t * batch + s]
+                d_row = dz[first + s]
+                old, new = t, t + 1
+                _coupled_row_back_0(c[new, s], row[at[2] : at[3]], row[at[1] : at[2]], row[at[0] : at[1]], c[old, s], dear_0, d_h[turn, s, : h.shape[2]], d_hs[0][place(d_hs, s, t)], d_node_0[s], d_c[turn, s, : c.shape[2]], d_node_1[s], d_row[at[1] : at[2]], d_c[1 - turn, s, : c.shape[2]], d_row[at[0] : at[1]], d_row[at[2] : at[3]])
+        zero_rows(d_h[1 - turn])
+        add_product(d_h[1 - turn, ::1, 0:], dz[first::1, at[0] :][:batch], W_0_0T)
+        for s in range(batch):
+            if t >= lengths[s]:
+                copy(d_h[1 - turn, s], d_h[turn, s])
+                copy(d_c[1 - turn, s], d_c[turn, s])
+        if not first:
+            stop = min(t + steps, end)
+            rows = (stop - t) * batch
+            for u in range(t, stop):
+                for s in range(batch):
+                    n, alive = (u - t) * batch + s, u < lengths[s]
+                    column(x_columns, n, xs[0][place(xs, s, u)], alive)
+                    column(h_columns, n, h[u, s], alive)
+            add_gradient(d_W_x_0, x_columns, dz[:rows], at[0], panel)
+            add_gradient(d_W_0_0, h_columns, dz[:rows], at[0], panel)
+            if len(d_xs[0]):
+                zero_rows(d_x[:rows])
+                add_product(d_x[::1, 0:], dz[:rows:1, at[0] :], W_x_0T)
+                for u in range(t, stop):
+                    for s in range(batch):
+                        if u < lengths[s]:
+                            out = d_xs[0][place(d_xs, s, u)]
+                            copy(out, d_x[(u - t) * batch + s, : len(out)])
+    return end % 2
+
+
+@compiled
+def _coupled_peephole_row_1(z_f, z_g, z_o, new_h, new_c, old_c, p_0, p_1):
+    number_0 = z_f.dtype.type(0.5)
+    number_1 = z_f.dtype.type(1.0)
+    for k in range(len(z_f)):
+        v0 = p_0[k] * old_c[k]
+        v1 = v0 + z_f[k]
+        v2 = sigmoid(v1, number_0)
+        z_f[k] = v2
+    for k in range(len(z_g)):
+        v0 = tanh(z_g[k])
+        z_g[k] = v0
+    for k in range(len(new_c)):
+        v0 = z_f[k] * old_c[k]
+        v1 = number_1 - z_f[k]
+        v2 = v1 * z_g[k]
+        v3 = v0 + v2
+        new_c[k] = v3
+    for k in range(len(z_o)):
+        v0 = p_1[k] * new_c[k]
+        v1 = v0 + z_o[k]
+        v2 = sigmoid(v1, number_0)
+        z_o[k] = v2
+    for k in range(len(new_h)):
+        v0 = tanh(new_c[k])
+        v1 = z_o[k] * v0
+        new_h[k] = v1
+
+
+@compiled
+def coupled_peephole_forward(weights, xs, lengths, hs, z, states):
+    W_x_0, W_0_0, b, p_0, p_1, at = weights
+    h, c = states
+    batch, end = len(lengths), lengths.max()
+    for t in range(end):
+        old, new = t % len(h), (t + 1) % len(h)
+        first = project(W_x_0, b, at[0], xs, t, end, z, batch)
+        add_product(z[first::1, at[0] :], h[old, ::1], W_0_0)
+        for s in range(batch):
+            if t < lengths[s]:
+                row = z[first + s]
+                _coupled_peephole_row_1(row[at[0] : at[1]], row[at[1] : at[2]], row[at[2] : at[3]], h[new, s], c[new, s], c[old, s], p_0, p_1)
+                copy(hs[0][place(hs, s, t)], h[new, s])
+            else:
+                copy(h[new, s], h[old, s])
+                copy(c[new, s], c[old, s])
+    return end
+
+
+@compiled
+def _coupled_peephole_row_back_0(z_o, new_c, z_g, z_f, old_c, dear_0, d_h, d_out, d_node_0, d_z_o, d_c, d_node_2, p_1, d_z_g, d_z_f, d_old_c, p_0, d_p_0, d_p_1):
+    number_0 = z_o.dtype.type(1.0)
+    number_1 = z_o.dtype.type(-1.0)
+    for k in range(len(dear_0)):
+        v0 = tanh(new_c[k])
+        dear_0[k] = v0
+    for k in range(len(d_node_0)):
+        d_node_0[k] = d_h[k] + d_out[k]
+    for k in range(len(d_z_o)):
+        v0 = number_0 - z_o[k]
+        v1 = v0 * z_o[k]
+        v2 = v1 * dear_0[k]
+        d_z_o[k] = d_node_0[k] * v2
+    for k in range(len(d_node_2)):
+        v0 = dear_0[k] * dear_0[k]
+        v1 = number_0 - v0
+        v2 = v1 * z_o[k]
+        d_node_2[k] = d_c[k] + d_node_0[k] * v2 + d_z_o[k] * p_1[k]
+    for k in range(len(d_z_g)):
+        v0 = z_g[k] * z_g[k]
+        v1 = number_0 - v0
+        v2 = number_0 - z_f[k]
+        v3 = v1 * v2
+        d_z_g[k] = d_node_2[k] * v3
+    for k in range(len(d_z_f)):
+        v0 = number_0 - z_f[k]
+        v1 = v0 * z_f[k]
+        v2 = number_1 * z_g[k]
+        v3 = old_c[k] + v2
+        v4 = v1 * v3
+        d_z_f[k] = d_node_2[k] * v4
+    for k in range(len(d_old_c)):
+        d_old_c[k] = d_node_2[k] * z_f[k] + d_z_f[k] * p_0[k]
+    for k in range(len(d_p_0)):
+        d_p_0[k] += d_z_f[k] * old_c[k]
+    for k in range(len(d_p_1)):
+        d_p_1[k] += d_z_o[k] * new_c[k]
+
+
+@compiled
+def coupled_peephole_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, gradients):
+    W_x_0T, W_0_0T, p_0, p_1, at = weights
+    h, c = states
+    d_h, d_c = d_states
+    d_W_x_0, d_W_0_0, d_p_0, d_p_1 = gradients
+    batch, end = len(lengths), lengths.max()
+    steps = steps_of_a_block(batch, end)
+    rows = steps * batch
+    dz = np.zeros((rows, z.shape[1]), z.dtype)
+    panel = np.zeros((rows, padded(1, z)), z.dtype)
+    d_x = np.zeros((rows if len(d_xs[0]) else 0, padded(xs[0].shape[1], z)), z.dtype)
+    x_columns = np.ones((xs[0].shape[1] + 1, rows), z.dtype)
+    h_columns = np.ones((h.shape[2] + 1, rows), z.dtype)
+    d_node_0 = np.zeros((batch, h.shape[2]), z.dtype)
+    d_node_2 = np.zeros((batch, c.shape[2]), z.dtype)
+    dear_0 = np.zeros(c.shape[2], z.dtype)
+    for t in range(end - 1, -1, -1):
+        first, turn = t % steps * batch, (end - 1 - t) % 2
+        for s in range(batch):
+            if t < lengths[s]:
+                row = z[t * batch + s]
+                d_row = dz[first + s]
+                old, new = t, t + 1
+                _coupled_peephole_row_back_0(row[at[2] : at[3]], c[new, s], row[at[1] : at[2]], row[at[0] : at[1]], c[old, s], dear_0, d_h[turn, s, : h.shape[2]], d_hs[0][place(d_hs, s, t)], d_node_0[s], d_row[at[2] : at[3]], d_c[turn, s, : c.shape[2]], d_node_2[s], p_1, d_row[at[1] : at[2]], d_row[at[0] : at[1]], d_c[1 - turn, s, : c.shape[2]], p_0, d_p_0, d_p_1)
+        zero_rows(d_h[1 - turn])
+        add_product(d_h[1 - turn, ::1, 0:], dz[first::1, at[0] :][:batch], W_0_0T)
+        for s in range(batch):
+            if t >= lengths[s]:
+                copy(d_h[1 - turn, s], d_h[turn, s])
+                copy(d_c[1 - turn, s], d_c[turn, s])
+        if not first:
+            stop = min(t + steps, end)
+            rows = (stop - t) * batch
+            for u in range(t, stop):
+                for s in range(batch):
+                    n, alive = (u - t) * batch + s, u < lengths[s]
+                    column(x_columns, n, xs[0][place(xs, s, u)], alive)
+                    column(h_columns, n, h[u, s], alive)
+            add_gradient(d_W_x_0, x_columns, dz[:rows], at[0], panel)
+            add_gradient(d_W_0_0, h_columns, dz[:rows], at[0], panel)
+            if len(d_xs[0]):
+                zero_rows(d_x[:rows])
+                add_product(d_x[::1, 0:], dz[:rows:1, at[0] :], W_x_0T)
+                for u in range(t, stop):
+                    for s in range(batch):
+                        if u < lengths[s]:
+                            out = d_xs[0][place(d_xs, s, u)]
+                            copy(out, d_x[(u - t) * batch + s, : len(out)])
+    return end % 2
+
+
+@compiled
+def _gru_row_1(z_r, z_z, left_0, old_h):
+    number_0 = z_r.dtype.type(0.5)
+    for k in range(len(z_r)):
+        v0 = sigmoid(z_r[k], number_0)
+        z_r[k] = v0
+    for k in range(len(z_z)):
+        v0 = sigmoid(z_z[k], number_0)
+        z_z[k] = v0
+    for k in range(len(left_0)):
+        v0 = z_r[k] * old_h[k]
+        left_0[k] = v0
+
+
+@compiled
+def _gru_row_2(z_n, new_h, z_z, old_h):
+    number_0 = z_n.dtype.type(1.0)
+    for k in range(len(z_n)):
+        v0 = tanh(z_n[k])
+        z_n[k] = v0
+    for k in range(len(new_h)):
+        v0 = z_z[k] * old_h[k]
+        v1 = number_0 - z_z[k]
+        v2 = v1 * z_n[k]
+        v3 = v0 + v2
+        new_h[k] = v3
+
+
+@compiled
+def gru_forward(weights, xs, lengths, hs, z, states):
+    W_x_0, W_0_0, W_1_0, b, at = weights
+    h, = states
+    batch, end = len(lengths), lengths.max()
+    left_0 = np.zeros((batch, at[1] - at[0]), z.dtype)
+    for t in range(end):
+        old, new = t % len(h), (t + 1) % len(h)
+        first = project(W_x_0, b, at[0], xs, t, end, z, batch)
+        add_product(z[first::1, at[0] :], h[old, ::1], W_0_0)
+        for s in range(batch):
+            if t < lengths[s]:
+                row = z[first + s]
+                _gru_row_1(row[at[0] : at[1]], row[at[1] : at[2]], left_0[s], h[old, s])
+        add_product(z[first::1, at[2] :], left_0[::1], W_1_0)
+        for s in range(batch):
+            if t < lengths[s]:
+                row = z[first + s]
+                _gru_row_2(row[at[2] : at[3]], h[new, s], row[at[1] : at[2]], h[old, s])
+                copy(hs[0][place(hs, s, t)], h[new, s])
+            else:
+                copy(h[new, s], h[old, s])
+    return end
+
+
+@compiled
+def _gru_row_back_0(z_n, z_z, old_h, d_h, d_out, d_node_1, d_z_n, d_z_z):
+    number_0 = z_n.dtype.type(1.0)
+    number_1 = z_n.dtype.type(-1.0)
+    for k in range(len(d_node_1)):
+        d_node_1[k] = d_h[k] + d_out[k]
+    for k in range(len(d_z_n)):
+        v0 = z_n[k] * z_n[k]
+        v1 = number_0 - v0
+        v2 = number_0 - z_z[k]
+        v3 = v1 * v2
+        d_z_n[k] = d_node_1[k] * v3
+    for k in range(len(d_z_z)):
+        v0 = number_0 - z_z[k]
+        v1 = v0 * z_z[k]
+        v2 = number_1 * z_n[k]
+        v3 = old_h[k] + v2
+        v4 = v1 * v3
+        d_z_z[k] = d_node_1[k] * v4
+
+
+@compiled
+def _gru_row_back_1(z_r, old_h, z_z, d_left_0, d_z_r, d_node_1, d_old_h):
+    number_0 = z_r.dtype.type(1.0)
+    for k in range(len(d_z_r)):
+        v0 = number_0 - z_r[k]
+        v1 = v0 * z_r[k]
+        v2 = v1 * old_h[k]
+        d_z_r[k] = d_left_0[k] * v2
+    for k in range(len(d_old_h)):
+        d_old_h[k] = d_left_0[k] * z_r[k] + d_node_1[k] * z_z[k]
+
+
+@compiled
+def _gru_left_0(left, z_r, old_h):
+    for k in range(len(left)):
+        v0 = z_r[k] * old_h[k]
+        left[k] = v0
+
+
+@compiled
+def gru_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, gradients):
+    W_x_0T, W_0_0T, W_1_0T, at = weights
+    h, = states
+    d_h, = d_states
+    d_W_x_0, d_W_0_0, d_W_1_0 = gradients
+    batch, end = len(lengths), lengths.max()
+    steps = steps_of_a_block(batch, end)
+    rows = steps * batch
+    dz = np.zeros((rows, z.shape[1]), z.dtype)
+    panel = np.zeros((rows, padded(1, z)), z.dtype)
+    d_x = np.zeros((rows if len(d_xs[0]) else 0, padded(xs[0].shape[1], z)), z.dtype)
+    x_columns = np.ones((xs[0].shape[1] + 1, rows), z.dtype)
+    h_columns = np.ones((h.shape[2] + 1, rows), z.dtype)
+    left_0 = np.zeros(at[1] - at[0], z.dtype)
+    d_left_0 = np.zeros((batch, padded(at[1] - at[0], z)), z.dtype)
+    left_0_columns = np.ones((at[1] - at[0] + 1, rows), z.dtype)
+    d_node_1 = np.zeros((batch, h.shape[2]), z.dtype)
+    for t in range(end - 1, -1, -1):
+        first, turn = t % steps * batch, (end - 1 - t) % 2
+        for s in range(batch):
+            if t < lengths[s]:
+                row = z[t * batch + s]
+                d_row = dz[first + s]
+                old, new = t, t + 1
+                _gru_row_back_0(row[at[2] : at[3]], row[at[1] : at[2]], h[old, s], d_h[turn, s, : h.shape[2]], d_hs[0][place(d_hs, s, t)], d_node_1[s], d_row[at[2] : at[3]], d_row[at[1] : at[2]])
+        zero_rows(d_left_0)
+        add_product(d_left_0[::1, 0:], dz[first::1, at[2] :][:batch], W_1_0T)
+        for s in range(batch):
+            if t < lengths[s]:
+                row = z[t * batch + s]
+                d_row = dz[first + s]
+                old, new = t, t + 1
+                _gru_row_back_1(row[at[0] : at[1]], h[old, s], row[at[1] : at[2]], d_left_0[s, : at[1] - at[0]], d_row[at[0] : at[1]], d_node_1[s], d_h[1 - turn, s, : h.shape[2]])
+        add_product(d_h[1 - turn, ::1, 0:], dz[first::1, at[0] :][:batch], W_0_0T)
+        for s in range(batch):
+            if t >= lengths[s]:
+                copy(d_h[1 - turn, s], d_h[turn, s])
+        if not first:
+            stop = min(t + steps, end)
+            rows = (stop - t) * batch
+            for u in range(t, stop):
+                for s in range(batch):
+                    n, alive = (u - t) * batch + s, u < lengths[s]
+                    column(x_columns, n, xs[0][place(xs, s, u)], alive)
+                    column(h_columns, n, h[u, s], alive)
+                    if alive:
+                        row = z[u * batch + s]
+                        _gru_left_0(left_0, row[at[0] : at[1]], h[u, s])
+                    column(left_0_columns, n, left_0, alive)
+            add_gradient(d_W_x_0, x_columns, dz[:rows], at[0], panel)
+            add_gradient(d_W_0_0, h_columns, dz[:rows], at[0], panel)
+            add_gradient(d_W_1_0, left_0_columns, dz[:rows], at[2], panel)
+            if len(d_xs[0]):
+                zero_rows(d_x[:rows])
+                add_product(d_x[::1, 0:], dz[:rows:1, at[0] :], W_x_0T)
+                for u in range(t, stop):
+                    for s in range(batch):
+                        if u < lengths[s]:
+                            out = d_xs[0][place(d_xs, s, u)]
+                            copy(out, d_x[(u - t) * batch + s, : len(out)])
+    return end % 2
+
+
+@compiled
+def _gru_reset_after_row_1(z_r, z_z, z_n_3, new_h, z_n_0, old_h):
+    number_0 = z_r.dtype.type(0.5)
+    number_1 = z_r.dtype.type(1.0)
+    for k in range(len(z_r)):
+        v0 = sigmoid(z_r[k], number_0)
+        z_r[k] = v0
+    for k in range(len(z_z)):
+        v0 = sigmoid(z_z[k], number_0)
+        z_z[k] = v0
+    for k in range(len(z_n_3)):
+        v0 = z_r[k] * z_n_0[k]
+        v1 = v0 + z_n_3[k]
+        v2 = tanh(v1)
+        z_n_3[k] = v2
+    for k in range(len(new_h)):
+        v0 = z_z[k] * old_h[k]
+        v1 = number_1 - z_z[k]
+        v2 = v1 * z_n_3[k]
+        v3 = v0 + v2
+        new_h[k] = v3
+
+
+@compiled
+def gru_reset_after_forward(weights, xs, lengths, hs, z, states):
+    W_x_0, W_0_0, b, at = weights
+    h, = states
+    batch, end = len(lengths), lengths.max()
+    for t in range(end):
+        old, new = t % len(h), (t + 1) % len(h)
+        first = project(W_x_0, b, at[1], xs, t, end, z, batch)
+        add_product(z[first::1, at[0] :], h[old, ::1], W_0_0)
+        for s in range(batch):
+            if t < lengths[s]:
+                row = z[first + s]
+                _gru_reset_after_row_1(row[at[1] : at[2]], row[at[2] : at[3]], row[at[3] : at[4]], h[new, s], row[at[0] : at[1]], h[old, s])
+                copy(hs[0][place(hs, s, t)], h[new, s])
+            else:
+                copy(h[new, s], h[old, s])
+    return end
+
+
+@compiled
+def _gru_reset_after_row_back_0(z_n_3, z_z, z_r, z_n_0, old_h, d_h, d_out, d_node_0, d_z_n_3, d_z_n_0, d_z_r, d_old_h, d_z_z):
+    number_0 = z_n_3.dtype.type(1.0)
+    number_1 = z_n_3.dtype.type(-1.0)
+    for k in range(len(d_node_0)):
+        d_node_0[k] = d_h[k] + d_out[k]
+    for k in range(len(d_z_n_3)):
+        v0 = z_n_3[k] * z_n_3[k]
+        v1 = number_0 - v0
+        v2 = number_0 - z_z[k]
+        v3 = v1 * v2
+        d_z_n_3[k] = d_node_0[k] * v3
+    for k in range(len(d_z_n_0)):
+        d_z_n_0[k] = d_z_n_3[k] * z_r[k]
+    for k in range(len(d_z_r)):
+        v0 = number_0 - z_r[k]
+        v1 = v0 * z_r[k]
+        v2 = v1 * z_n_0[k]
+        d_z_r[k] = d_z_n_3[k] * v2
+    for k in range(len(d_old_h)):
+        d_old_h[k] = d_node_0[k] * z_z[k]
+    for k in range(len(d_z_z)):
+        v0 = number_0 - z_z[k]
+        v1 = v0 * z_z[k]
+        v2 = number_1 * z_n_3[k]
+        v3 = old_h[k] + v2
+        v4 = v1 * v3
+        d_z_z[k] = d_node_0[k] * v4
+
+
+@compiled
+def gru_reset_after_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, gradients):
+    W_x_0T, W_0_0T, at = weights
+    h, = states
+    d_h, = d_states
+    d_W_x_0, d_W_0_0 = gradients
+    batch, end = len(lengths), lengths.max()
+    steps = steps_of_a_block(batch, end)
+    rows = steps * batch
+    dz = np.zeros((rows, z.shape[1]), z.dtype)
+    panel = np.zeros((rows, padded(1, z)), z.dtype)
+    d_x = np.zeros((rows if len(d_xs[0]) else 0, padded(xs[0].shape[1], z)), z.dtype)
+    x_columns = np.ones((xs[0].shape[1] + 1, rows), z.dtype)
+    h_columns = np.ones((h.shape[2] + 1, rows), z.dtype)
+    d_node_0 = np.zeros((batch, h.shape[2]), z.dtype)
+    for t in range(end - 1, -1, -1):
+        first, turn = t % steps * batch, (end - 1 - t) % 2
+        for s in range(batch):
+            if t < lengths[s]:
+                row = z[t * batch + s]
+                d_row = dz[first + s]
+                old, new = t, t + 1
+                _gru_reset_after_row_back_0(row[at[3] : at[4]], row[at[2] : at[3]], row[at[1] : at[2]], row[at[0] : at[1]], h[old, s], d_h[turn, s, : h.shape[2]], d_hs[0][place(d_hs, s, t)], d_node_0[s], d_row[at[3] : at[4]], d_row[at[0] : at[1]], d_row[at[1] : at[2]], d_h[1 - turn, s, : h.shape[2]], d_row[at[2] : at[3]])
+        add_product(d_h[1 - turn, ::1, 0:], dz[first::1, at[0] :][:batch], W_0_0T)
+        for s in range(batch):
+            if t >= lengths[s]:
+                copy(d_h[1 - turn, s], d_h[turn, s])
+        if not first:
+            stop = min(t + steps, end)
+            rows = (stop - t) * batch
+            for u in range(t, stop):
+                for s in range(batch):
+                    n, alive = (u - t) * batch + s, u < lengths[s]
+                    column(x_columns, n, xs[0][place(xs, s, u)], alive)
+                    column(h_columns, n, h[u, s], alive)
+            add_gradient(d_W_x_0, x_columns, dz[:rows], at[1], panel)
+            add_gradient(d_W_0_0, h_columns, dz[:rows], at[0], panel)
+            if len(d_xs[0]):
+                zero_rows(d_x[:rows])
+                add_product(d_x[::1, 0:], dz[:rows:1, at[1] :], W_x_0T)
+                for u in range(t, stop):
+                    for s in range(batch):
+                        if u < lengths[s]:
+                            out = d_xs[0][place(d_xs, s, u)]
+                            copy(out, d_x[(u - t) * batch + s, : len(out)])
+    return end % 2

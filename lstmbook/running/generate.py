@@ -1,0 +1,612 @@
+"""Compiled loops as source, written from the plan of a cell.
+
+``source(name, plan, back)`` is the text of two functions, ``{name}_forward`` and ``{name}_back``, and
+of what they call for a row of the batch. ``python -m lstmbook.running.generate`` writes those of the
+library's cells into ``cells_compiled.py``, which is kept beside this file; a reader's own cell is
+written and compiled when it is first run.
+
+A loop over time makes the products of a step, then goes over the rows, a sequence each. For a row
+there is one loop over the units for each value that is to be stored: what is computed on the way is
+a number in it, so each of these loops reads and writes few arrays, and runs on whole vectors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from .plan import Back, Forward
+from .program import Node, in_order
+
+__all__ = ["HEADER", "source", "written"]
+
+HEADER = '''"""Generated from the pages of the cells by ``python -m lstmbook.running.generate``: do not edit.
+
+What a loop is given and what it writes is said in `compiled`.
+"""
+
+import math
+
+import numpy as np
+
+from .loops import (
+    add,
+    add_gradient,
+    add_product,
+    column,
+    compiled,
+    copy,
+    place,
+    padded,
+    project,
+    sigmoid,
+    steps_of_a_block,
+    tanh,
+    zero,
+    zero_rows,
+)
+'''
+DEAR = ("tanh", "sigmoid", "exp", "sqrt", "divide")  # computed once, if two loops need them
+
+
+class _Row:
+    """A function for one row: loops over the units, and the arrays that they need."""
+
+    def __init__(self, name: str, plan: Forward) -> None:
+        self.name, self.plan = name, plan
+        self.arrays: dict[str, str] = {}  # a parameter, and what the caller gives
+        self.numbers: dict[float, str] = {}
+        self.known: dict[Node, str] = {}  # a node, and the array that has its value
+        self.body: list[str] = []
+
+    def array(self, name: str, given: str) -> str:
+        self.arrays[name] = given
+        return name
+
+    def number(self, value: float) -> str:
+        return self.numbers.setdefault(value, f"number_{len(self.numbers)}")
+
+    def loop(self, out: str, ends: list[Node | tuple[str, Node]], *, add: bool = False) -> None:
+        """``out[k] = sum of ends``; an end is a node, or an array times a node."""
+        lines: list[str] = []
+        values: dict[Node, str] = {}
+        terms = []
+        for end in ends:
+            source, node = end if isinstance(end, tuple) else (None, end)
+            if source is None:
+                terms.append(self._value(node, values, lines))
+            elif node.op == "const" and node.value == 1:
+                terms.append(f"{source}[k]")
+            else:
+                factor = self._value(node, values, lines)
+                terms.append(f"{source}[k] * {factor}")
+        self.body += [f"    for k in range(len({out})):"]
+        self.body += [f"        {line}" for line in lines]
+        self.body += [f"        {out}[k] {'+' if add else ''}= {' + '.join(terms)}"]
+
+    def _value(self, node: Node, values: dict[Node, str], lines: list[str]) -> str:
+        """A name or a simple expression for a node's number ``k``."""
+        if node in self.known:
+            return f"{self.known[node]}[k]"
+        if node in values:
+            return values[node]
+        if node.op == "const":
+            return self.number(node.value)
+        if node.op == "vector":
+            field, gate = node.value
+            name = field if gate is None else f"{field}_{gate}"
+            return f"{self.array(name, name)}[k]"
+        args = [self._value(a, values, lines) for a in node.args]
+        name = f"v{len(values)}"
+        values[node] = name
+        lines.append(f"{name} = {_expression(node.op, args, self.number)}")
+        return name
+
+    def text(self) -> list[str]:
+        lines = ["@compiled", f"def {self.name}({', '.join(self.arrays)}):"]
+        first = next(iter(self.arrays))
+        for value, name in self.numbers.items():
+            lines.append(f"    {name} = {first}.dtype.type({value!r})")
+        return [*lines, *self.body]
+
+    def call(self) -> str:
+        return f"{self.name}({', '.join(self.arrays.values())})"
+
+
+def _expression(op: str, args: list[str], number: object) -> str:
+    signs = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/"}
+    a, b = (*args, "")[:2]
+    if op in signs:
+        return f"{a} {signs[op]} {b}"
+    match op:
+        case "negative":
+            return f"-{a}"
+        case "sigmoid":
+            return f"sigmoid({a}, {number(0.5)})"  # type: ignore[operator]
+        case "tanh":
+            return f"tanh({a})"
+        case "maximum":  # a NaN stays one
+            return f"{a} if {a} >= {b} or {a} != {a} else {b}"
+        case "minimum":
+            return f"{a} if {a} <= {b} or {a} != {a} else {b}"
+        case "at_least":
+            return f"{number(1.0)} if {a} >= {b} else {number(0.0)}"  # type: ignore[operator]
+    return f"math.{op}({a})"
+
+
+class _Names:
+    """How the arrays of a plan are called in the text."""
+
+    def __init__(self, plan: Forward) -> None:
+        self.plan = plan
+        self.states = list(plan.program.fields)
+        letters = [self._letter(k) for k in range(len(plan.slots))]
+        self.slots = [
+            letter if letters.count(letter) == 1 else f"{letter}_{k}"
+            for k, letter in enumerate(letters)
+        ]
+        groups = [*((f"x_{k}", g) for k, g in enumerate(plan.inputs))]
+        groups += [
+            (f"{stage}_{k}", g) for stage, each in enumerate(plan.groups) for k, g in enumerate(each)
+        ]
+        self.groups = dict(groups)
+        used = [
+            *(node for segment in plan.segments for node in segment),
+            plan.output,
+            *plan.state,
+        ]
+        vectors = [n for n in in_order(used) if n.op == "vector"]
+        self.vectors = list(dict.fromkeys(vectors))
+
+    def _letter(self, k: int) -> str:
+        field, gate = self.plan.slots[k].products[-1].args[1].value
+        letters = self.plan.program.letters
+        if gate is not None and gate < len(letters):
+            return f"z_{letters[gate]}"
+        return f"z_{field}" if gate is None else f"z_{field}_{gate}"
+
+    def vector(self, node: Node) -> str:
+        field, gate = node.value
+        return field if gate is None else f"{field}_{gate}"
+
+    def slot_rows(self, array: str, k: int) -> str:
+        return f"{array}[at[{k}] : at[{k + 1}]]"
+
+
+def _forward(name: str, plan: Forward, names: _Names) -> list[str]:
+    rows: list[_Row] = []
+    final = len(plan.segments) - 1
+    outside = plan.output if plan.output not in plan.state else None
+    calls: list[list[str]] = []
+    for stage, segment in enumerate(plan.segments):
+        row = _Row(f"_{name}_row_{stage}", plan)
+        wanted: dict[Node, list[str]] = {}
+        for k, slot in enumerate(plan.slots):
+            array = names.slots[k]
+            if slot.kept is not slot.leaf and slot.kept in segment:
+                wanted.setdefault(slot.kept, []).append(
+                    row.array(array, names.slot_rows("row", k))
+                )
+        for k, left in enumerate(plan.lefts):
+            if left in segment:
+                wanted.setdefault(left, []).append(row.array(f"left_{k}", f"left_{k}[s]"))
+        if stage == final:
+            for k, node in enumerate(plan.state):
+                state = names.states[k]
+                wanted.setdefault(node, []).append(row.array(f"new_{state}", f"{state}[new, s]"))
+            if outside is not None:
+                wanted.setdefault(outside, []).append(row.array("output", "output"))
+        _know(row, plan, names, [*wanted], stage)
+        for node in in_order(list(wanted)):
+            for number, array in enumerate(wanted.get(node, ())):
+                if number:
+                    row.body += [f"    copy({array}, {row.known[node]})"]
+                else:
+                    row.loop(array, [node])
+                    row.known[node] = array
+        if row.body:
+            rows.append(row)
+        calls.append([row.call()] if row.body else [])
+
+    text = [line for row in rows for line in [*row.text(), "", ""]]
+    weights = [*(f"W_{g}" for g in names.groups), "b", *map(names.vector, names.vectors), "at"]
+    text += [
+        "@compiled",
+        f"def {name}_forward(weights, xs, lengths, hs, z, states):",
+        f"    {', '.join(weights)} = weights",
+        f"    {', '.join(names.states)}{',' if len(names.states) == 1 else ''} = states",
+        "    batch, end = len(lengths), lengths.max()",
+    ]
+    for k, left in enumerate(plan.lefts):
+        like = _like(left, plan, names)
+        text.append(f"    left_{k} = np.zeros((batch, {like}), z.dtype)")
+    if outside is not None:
+        text.append(f"    output = np.zeros({_like(outside, plan, names)}, z.dtype)")
+    h = names.states[0]
+    text += [
+        "    for t in range(end):",
+        f"        old, new = t % len({h}), (t + 1) % len({h})",
+    ]
+    inputs = [(g, group) for g, group in names.groups.items() if g.startswith("x_")]
+    for number, (g, group) in enumerate(inputs):
+        function = "project" if not number else "project_more"
+        text.append(
+            f"        first = {function}(W_{g}, b, at[{group.first}], xs, t, end, z, batch)"
+        )
+    for stage in range(len(plan.segments)):
+        last = stage == final
+        if calls[stage] or last:
+            text += ["        for s in range(batch):", "            if t < lengths[s]:"]
+            if any("row" in call.split("(", 1)[1] for call in calls[stage]):
+                text.append("                row = z[first + s]")
+            if any(" x" in call or "(x" in call for call in calls[stage]):
+                text.append("                x = xs[0][place(xs, s, t)]")
+            text += [f"                {call}" for call in calls[stage]]
+        if last:
+            out = "output"
+            if outside is None:
+                out = f"{names.states[plan.state.index(plan.output)]}[new, s]"
+            text.append(f"                copy(hs[0][place(hs, s, t)], {out})")
+            text.append("            else:")
+            text += [f"                copy({n}[new, s], {n}[old, s])" for n in names.states]
+        else:
+            for g, group in names.groups.items():
+                if g.startswith(f"{stage}_"):
+                    text.append(
+                        f"        add_product(z[first::1, at[{group.first}] :], "
+                        f"{_left(group.left, plan, names)}, W_{g})"
+                    )
+    return [*text, "    return end"]
+
+
+def _know(row: _Row, plan: Forward, names: _Names, ends: list[Node], stage: int) -> None:
+    """The arrays that hold values when a segment begins."""
+    done = {node for segment in plan.segments[:stage] for node in segment}
+    kept = {
+        slot.kept: k for k, slot in enumerate(plan.slots) if slot.kept in done or not slot.kept.args
+    }
+    leaves = {slot.leaf: k for k, slot in enumerate(plan.slots)}
+    lefts = {left: k for k, left in enumerate(plan.lefts) if left in done}
+
+    def visit(node: Node) -> None:
+        if node in row.known:
+            return
+        if node in kept or node in leaves:
+            k = kept.get(node, leaves.get(node, 0))
+            row.known[node] = row.array(names.slots[k], names.slot_rows("row", k))
+        elif node in lefts:
+            k = lefts[node]
+            row.known[node] = row.array(f"left_{k}", f"left_{k}[s]")
+        elif node.op == "state":
+            state = names.states[node.value]
+            row.known[node] = row.array(f"old_{state}", f"{state}[old, s]")
+        elif node.op == "x":
+            row.known[node] = row.array("x", "x")
+        for argument in () if node in row.known else node.args:
+            visit(argument)
+
+    for end in ends:
+        if end in kept or end in lefts or not end.args:
+            visit(end)
+        else:
+            for argument in end.args:
+                visit(argument)
+
+
+def _left(left: Node, plan: Forward, names: _Names) -> str:
+    if left.op == "state":
+        return f"{names.states[left.value]}[old, ::1]"
+    return f"left_{plan.lefts.index(left)}[::1]"
+
+
+def _like(node: Node, plan: Forward, names: _Names) -> str:
+    """The width of a node, as an expression."""
+    for leaf in in_order([node]):
+        if leaf.op == "state":
+            return f"{names.states[leaf.value]}.shape[2]"
+        if leaf.op == "slot":
+            return f"at[{leaf.value[0] + 1}] - at[{leaf.value[0]}]"
+    if any(leaf.op == "x" for leaf in in_order([node])):
+        return "xs[0].shape[1]"
+    vector = next(leaf for leaf in in_order([node]) if leaf.op == "vector")
+    return f"len({names.vector(vector)})"
+
+
+# Back
+
+
+def _back(name: str, back: Back, names: _Names) -> list[str]:
+    plan = back.forward
+    known_nodes = {slot.kept for slot in plan.slots} | set(plan.state)
+    rows: list[_Row] = []
+    nodes: dict[Node, str] = {}  # "d_node", and its width
+    scratch: dict[str, str] = {}
+    uses_x = False
+    calls: list[str] = []
+    final = len(back.segments) - 1
+    written: set[Node] = set()
+
+    def source_array(row: _Row, source: Node) -> str:
+        match source.op:
+            case "d_state":
+                state = names.states[source.value]
+                return row.array(f"d_{state}", f"d_{state}[turn, s, : {state}.shape[2]]")
+            case "d_output":
+                return row.array("d_out", "d_hs[0][place(d_hs, s, t)]")
+            case "d_slot":
+                k = source.value
+                return row.array(f"d_{names.slots[k]}", names.slot_rows("d_row", k))
+            case "d_left":
+                width = _like(plan.lefts[source.value], plan, names)
+                name = f"d_left_{source.value}"
+                return row.array(name, f"{name}[s, : {width}]")
+            case "d_x":
+                return row.array("d_x", "d_x[first + s, : xs[0].shape[1]]")
+            case "d_old":
+                state = names.states[source.value]
+                given = f"d_{state}[1 - turn, s, : {state}.shape[2]]"
+                return row.array(f"d_old_{state}", given)
+        nodes.setdefault(source, "")
+        return row.array(f"d_node_{source.value}", f"d_node_{source.value}[s]")
+
+    for stage, segment in enumerate(back.segments):
+        row = _Row(f"_{name}_row_back_{stage}", plan)
+        jobs: list[tuple[Node | None, Node, tuple]] = [(s.target, s.target, s.terms) for s in segment]
+        if stage == final:
+            jobs += [(None, node, terms) for node, terms in back.vectors.items()]
+        factors = [term.factor for _, _, terms in jobs for term in terms]
+        _know_back(row, plan, names, factors)
+        # What is dear to compute, and in two loops
+        count: dict[Node, int] = {}
+        for _, _, terms in jobs:
+            needed = _needed([term.factor for term in terms], row.known)
+            for node in needed:
+                if node.op in DEAR:
+                    count[node] = count.get(node, 0) + 1
+        for node in in_order(factors):
+            if count.get(node, 0) > 1:
+                array = f"dear_{len(scratch)}"
+                scratch[array] = _like(node, plan, names)
+                row.loop(row.array(array, array), [node])
+                row.known[node] = array
+        for target, node, terms in jobs:
+            sources = [(source_array(row, term.source), term.factor) for term in terms]
+            if target is None:
+                row.loop(row.array(f"d_{names.vector(node)}", f"d_{names.vector(node)}"),
+                         [*sources], add=True)  # fmt: skip
+                continue
+            written.add(target)
+            uses_x |= target.op == "d_x"
+            if target.op == "d_node":
+                like = terms[0].source
+                nodes[target] = _like_source(like, nodes, plan, names)
+            row.loop(source_array(row, target), [*sources])
+        if row.body:
+            rows.append(row)
+        calls.append(row.call() if row.body else "")
+
+    text = [line for row in rows for line in [*row.text(), "", ""]]
+    left_rows = []
+    for k, left in enumerate(plan.lefts):
+        row = _Row(f"_{name}_left_{k}", plan)
+        out = row.array("left", f"left_{k}")
+        if left in known_nodes:
+            _know_back(row, plan, names, [left])
+        else:
+            _know_back(row, plan, names, [left])
+        row.loop(out, [left])
+        left_rows.append(row)
+        text += [*row.text(), "", ""]
+
+    weights = [*(f"W_{g}T" for g in names.groups), *map(names.vector, names.vectors), "at"]
+    gradients = [*(f"d_W_{g}" for g in names.groups)]
+    gradients += [f"d_{names.vector(node)}" for node in names.vectors]
+    states = names.states
+    comma = "," if len(states) == 1 else ""
+    text += [
+        "@compiled",
+        f"def {name}_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, gradients):",
+        f"    {', '.join(weights)} = weights",
+        f"    {', '.join(states)}{comma} = states",
+        f"    {', '.join(f'd_{state}' for state in states)}{comma} = d_states",
+        f"    {', '.join(gradients)}{',' if len(gradients) == 1 else ''} = gradients",
+        "    batch, end = len(lengths), lengths.max()",
+        "    steps = steps_of_a_block(batch, end)",
+        "    rows = steps * batch",
+        "    dz = np.zeros((rows, z.shape[1]), z.dtype)",
+        "    panel = np.zeros((rows, padded(1, z)), z.dtype)",
+    ]
+    x_needed = "rows" if uses_x else "rows if len(d_xs[0]) else 0"
+    text += [
+        f"    d_x = np.zeros(({x_needed}, padded(xs[0].shape[1], z)), z.dtype)",
+        "    x_columns = np.ones((xs[0].shape[1] + 1, rows), z.dtype)",
+    ]
+    columns: dict[Node, str] = {}
+    for group in names.groups.values():
+        if group.left.op == "state" and group.left not in columns:
+            state = states[group.left.value]
+            columns[group.left] = f"{state}_columns"
+            text.append(f"    {state}_columns = np.ones(({state}.shape[2] + 1, rows), z.dtype)")
+    for k, left in enumerate(plan.lefts):
+        columns[left] = f"left_{k}_columns"
+        width = _like(left, plan, names)
+        text += [
+            f"    left_{k} = np.zeros({width}, z.dtype)",
+            f"    d_left_{k} = np.zeros((batch, padded({width}, z)), z.dtype)",
+            f"    left_{k}_columns = np.ones(({width} + 1, rows), z.dtype)",
+        ]
+    for node, width in nodes.items():
+        text.append(f"    d_node_{node.value} = np.zeros((batch, {width}), z.dtype)")
+    text += [f"    {array} = np.zeros({width}, z.dtype)" for array, width in scratch.items()]
+    text += [
+        "    for t in range(end - 1, -1, -1):",
+        "        first, turn = t % steps * batch, (end - 1 - t) % 2",
+    ]
+    for stage in range(len(back.segments)):
+        if calls[stage]:
+            text += ["        for s in range(batch):", "            if t < lengths[s]:"]
+            text += _row_names(calls[stage])
+            text.append(f"                {calls[stage]}")
+        if stage < final:
+            for target in dict.fromkeys(target for target, _ in back.groups[stage]):
+                text.append(f"        zero_rows(d_left_{target.value})")
+            for target, group in back.groups[stage]:
+                g = next(g for g, other in names.groups.items() if other is group)
+                text.append(
+                    f"        add_product(d_left_{target.value}[::1, 0:], "
+                    f"dz[first::1, at[{group.first}] :][:batch], W_{g}T)"
+                )
+    for k, state in enumerate(states):
+        if not any(node.op == "d_old" and node.value == k for node in written):
+            text.append(f"        zero_rows(d_{state}[1 - turn])")
+    for target, group in back.state:
+        g = next(g for g, other in names.groups.items() if other is group)
+        text.append(
+            f"        add_product(d_{states[target.value]}[1 - turn, ::1, 0:], "
+            f"dz[first::1, at[{group.first}] :][:batch], W_{g}T)"
+        )
+    text += ["        for s in range(batch):", "            if t >= lengths[s]:"]
+    text += [f"                copy(d_{n}[1 - turn, s], d_{n}[turn, s])" for n in states]
+    text += [
+        "        if not first:",
+        "            stop = min(t + steps, end)",
+        "            rows = (stop - t) * batch",
+        "            for u in range(t, stop):",
+        "                for s in range(batch):",
+        "                    n, alive = (u - t) * batch + s, u < lengths[s]",
+        "                    column(x_columns, n, xs[0][place(xs, s, u)], alive)",
+    ]
+    for left, array in columns.items():
+        if left.op == "state":
+            text.append(
+                f"                    column({array}, n, {states[left.value]}[u, s], alive)"
+            )
+        else:
+            k = plan.lefts.index(left)
+            call = left_rows[k].call().replace("[old, s]", "[u, s]").replace("[new, s]", "[u + 1, s]")
+            text += ["                    if alive:"]
+            text += [
+                line.replace("                ", "                        ", 1).replace(
+                    "t * batch", "u * batch").replace("(xs, s, t)", "(xs, s, u)")
+                for line in _row_names(call)
+            ]  # fmt: skip
+            text += [
+                f"                        {call}",
+                f"                    column({array}, n, left_{k}, alive)",
+            ]
+    for g, group in names.groups.items():
+        array = "x_columns" if g.startswith("x_") else columns[group.left]
+        text.append(
+            f"            add_gradient(d_W_{g}, {array}, dz[:rows], at[{group.first}], panel)"
+        )
+    inputs = [(g, group) for g, group in names.groups.items() if g.startswith("x_")]
+    text.append("            if len(d_xs[0]):")
+    if not uses_x:
+        text.append("                zero_rows(d_x[:rows])")
+    for g, group in inputs:
+        text.append(
+            f"                add_product(d_x[::1, 0:], dz[:rows:1, at[{group.first}] :], W_{g}T)"
+        )
+    text += [
+        "                for u in range(t, stop):",
+        "                    for s in range(batch):",
+        "                        if u < lengths[s]:",
+        "                            out = d_xs[0][place(d_xs, s, u)]",
+        "                            copy(out, d_x[(u - t) * batch + s, : len(out)])",
+        "    return end % 2",
+    ]
+    return text
+
+
+def _row_names(call: str) -> list[str]:
+    """The rows that a call names, taken before it."""
+    inside = call.split("(", 1)[1]
+    lines = []
+    if " row[" in f" {inside}":
+        lines.append("                row = z[t * batch + s]")
+    if "d_row[" in inside:
+        lines.append("                d_row = dz[first + s]")
+    if "[old, s]" in inside or "[new, s]" in inside:
+        lines.append("                old, new = t, t + 1")
+    if any(argument.strip(" )") == "x" for argument in inside.split(",")):
+        lines.append("                x = xs[0][place(xs, s, t)]")
+    return lines
+
+
+def _know_back(row: _Row, plan: Forward, names: _Names, ends: list[Node]) -> None:
+    """The arrays that hold values on the way back: slots, both states, inputs."""
+    kept = {slot.kept: k for k, slot in enumerate(plan.slots)}
+    new = {node: k for k, node in enumerate(plan.state) if node.args or node.op == "slot"}
+
+    def visit(node: Node) -> None:
+        if node in row.known:
+            return
+        if node in kept:
+            k = kept[node]
+            row.known[node] = row.array(names.slots[k], names.slot_rows("row", k))
+        elif node in new:
+            state = names.states[new[node]]
+            row.known[node] = row.array(f"new_{state}", f"{state}[new, s]")
+        elif node.op == "state":
+            state = names.states[node.value]
+            row.known[node] = row.array(f"old_{state}", f"{state}[old, s]")
+        elif node.op == "x":
+            row.known[node] = row.array("x", "x")
+        else:
+            for argument in node.args:
+                visit(argument)
+
+    for end in ends:
+        visit(end)
+
+
+def _needed(ends: list[Node], known: dict[Node, str]) -> set[Node]:
+    found: set[Node] = set()
+
+    def visit(node: Node) -> None:
+        if node not in found and node not in known:
+            found.add(node)
+            for argument in node.args:
+                visit(argument)
+
+    for end in ends:
+        visit(end)
+    return found
+
+
+def _like_source(source: Node, nodes: dict[Node, str], plan: Forward, names: _Names) -> str:
+    match source.op:
+        case "d_state" | "d_old":
+            return f"{names.states[source.value]}.shape[2]"
+        case "d_output":
+            return _like(plan.output, plan, names)
+        case "d_slot":
+            return f"at[{source.value + 1}] - at[{source.value}]"
+        case "d_left":
+            return _like(plan.lefts[source.value], plan, names)
+    return nodes[source]
+
+
+def source(name: str, plan: Forward, back: Back) -> str:
+    """The loops of a cell, forward and back."""
+    names = _Names(plan)
+    lines = [*_forward(name, plan, names), "", "", *_back(name, back, names)]
+    return "\n".join(lines) + "\n"
+
+
+def written() -> str:
+    """The text of ``cells_compiled.py`` as it should be."""
+    from ..cells import CELLS
+    from .plan import plan_back, plan_forward
+    from .program import sample_program
+
+    loops = Path(__file__).with_name("loops.py").read_bytes()
+    parts = [HEADER + f"\nLOOPS = {hashlib.sha256(loops).hexdigest()[:16]!r}  # of loops.py\n"]
+    for name, cell in CELLS.items():
+        plan = plan_forward(sample_program(cell))
+        parts.append(source(name, plan, plan_back(plan)))
+    return "\n\n".join(parts)
+
+
+if __name__ == "__main__":
+    Path(__file__).with_name("cells_compiled.py").write_text(written(), encoding="utf-8")

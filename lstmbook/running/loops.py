@@ -1,0 +1,288 @@
+"""What the compiled loops are made of: vectors, products, rows of sequences.
+
+The loops themselves are generated from the cells' pages (`generate`), and use these. Numba keeps
+what it has compiled until the file of a loop changes, and does not look at others; so a file of
+loops says which state of this file it was generated with.
+
+``xs``, ``hs`` and their gradients are ``(array, first, per_sequence, per_step)``: sequence ``s`` at
+step ``t`` is the row ``first + s * per_sequence + t * per_step`` of an array ``(rows, features)``.
+"""
+
+import math
+
+import numpy as np
+from llvmlite import ir
+from llvmlite.binding import get_host_cpu_features
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic, overload, register_jitable
+
+# Vectors
+
+# x / 0 is NaN, as in NumPy; a product and a sum may be one instruction.
+RULES = {"error_model": "numpy", "fastmath": {"contract"}}
+compiled = njit(cache=True, nogil=True, **RULES)
+compiled_here = njit(nogil=True, **RULES)  # where there is no file to keep it beside
+
+
+def tanh(x):
+    """Of a float: ``t / (t + 2)`` with ``t = e^(2 x) - 1``, to 4 units in the last place.
+
+    ``2 x = n ln 2 + r`` with a whole ``n`` and ``|r|`` at most ``ln 2 / 2``, for which the Taylor
+    polynomial is exact to rounding; and ``t = 2^n (e^r - 1) + (2^n - 1)`` loses no digits near 0.
+    There is no branch and no table, so it is computed for many numbers at once.
+    """
+    raise NotImplementedError("for compiled loops alone")
+
+
+@overload(tanh, jit_options=RULES)
+def _tanh(x):
+    digits, degree, enough = {32: (23, 7, 10), 64: (52, 13, 20)}[x.bitwidth]  # 1 from enough on
+    number, whole = np.dtype(f"f{x.bitwidth // 8}").type, np.dtype(f"i{x.bitwidth // 8}").type
+    per_ln2, one, two, enough = map(number, (2 / math.log(2), 1, 2, enough))
+    # ln 2 as a sum, whose first part has so few digits that n times it is exact.
+    high = number(math.floor(math.log(2) * 2 ** (digits // 2)) / 2 ** (digits // 2))
+    low = number(math.log(2) - high)
+    taylor = tuple(number(1 / math.factorial(k)) for k in range(degree, 1, -1))
+    # What is added to this number stands in its last bits; in those of the exponent it is 2^n.
+    shifter, places = number(1.5 * 2**digits), whole(digits)
+    bias = whole(np.finfo(number).maxexp - 1)
+
+    def vectorised(x):
+        x = -enough if x < -enough else enough if x > enough else x  # a NaN stays one
+        shifted = x * per_ln2 + shifter
+        n = shifted - shifter
+        r = two * x - n * high - n * low
+        series = number(0)
+        for coefficient in taylor:
+            series = series * r + coefficient
+        power = whole((number(shifted).view(whole) + bias) << places).view(number)
+        t = power * (series * r * r + r) + (power - one)
+        return t / (t + two)
+
+    return vectorised
+
+
+@compiled
+def sigmoid(z, half):
+    return half * tanh(half * z) + half
+
+
+@compiled
+def copy(out, a):
+    """``out[: len(a)] = a``, which takes the compiler two seconds less."""
+    for k in range(len(a)):
+        out[k] = a[k]
+
+
+@compiled
+def zero(out):
+    for k in range(len(out)):
+        out[k] = 0
+
+
+@compiled
+def zero_rows(out):
+    for row in range(len(out)):
+        zero(out[row])
+
+
+@compiled
+def add(out, a):
+    for k in range(len(a)):
+        out[k] += a[k]
+
+
+@compiled
+def add_times(out, a, b):
+    for k in range(len(a)):
+        out[k] += a[k] * b[k]
+
+
+# Products
+
+
+def locked(array):
+    """A contiguous array, or its copy, that is read-only: to Numba another one is another type,
+    for which it would compile again.
+    """
+    array = np.ascontiguousarray(array).view()
+    array.flags.writeable = False
+    return array
+
+
+# A tile of a product is so many rows and twice so many bytes wide: what the registers can hold.
+ROWS, BYTES = (8, 64) if get_host_cpu_features().get("avx512f") else (6, 32)
+
+
+@intrinsic(prefer_literal=True)
+def add_tile(typing, rows, z, x, w, row, column):
+    """``z[row : row + rows, column : column + columns] += x[row : row + rows] @ w``.
+
+    In LLVM's own instructions: the compiler does not find by itself that the sums can stay in
+    registers. ``rows`` is a literal; ``w (m, columns)`` is two vectors wide.
+    """
+
+    def code(context, builder, signature, args):
+        _, z_array, x_array, w_array, row, column = args
+        number, index, one_lane = context.get_data_type(z.dtype), ir.IntType(64), ir.IntType(32)
+        size = z.dtype.bitwidth // 8
+        vector = ir.VectorType(number, BYTES // size)
+        once = ir.Constant(vector, ir.Undefined)
+        every = ir.Constant(ir.VectorType(one_lane, vector.count), None)  # lane 0, everywhere
+
+        def address(kind, array, *place):
+            array = context.make_array(kind)(context, builder, array)
+            return cgutils.get_item_pointer(context, builder, kind, array, place)
+
+        def two_vectors(kind, array, *place):
+            pointer = builder.bitcast(address(kind, array, *place), vector.as_pointer())
+            return pointer, builder.gep(pointer, [index(1)])
+
+        each_row = [builder.add(row, index(r)) for r in range(rows.literal_value)]
+        places = [two_vectors(z, z_array, r, column) for r in each_row]
+        numbers = [address(x, x_array, r, index(0)) for r in each_row]
+        sums = [
+            [cgutils.alloca_once_value(builder, builder.load(place, align=size)) for place in two]
+            for two in places
+        ]
+        m = builder.extract_value(context.make_array(w)(context, builder, w_array).shape, 0)
+        with cgutils.for_range(builder, m) as loop:
+            j = loop.index
+            weights = [builder.load(at, align=size) for at in two_vectors(w, w_array, j, index(0))]
+            for r, number in enumerate(numbers):
+                value = builder.load(builder.gep(number, [j]))
+                value = builder.insert_element(once, value, one_lane(0))
+                value = builder.shuffle_vector(value, once, every)
+                for weight, total in zip(weights, sums[r], strict=True):
+                    product = builder.fmul(value, weight, flags=["contract"])
+                    more = builder.fadd(product, builder.load(total), flags=["contract"])
+                    builder.store(more, total)
+        for r, two in enumerate(sums):
+            for total, place in zip(two, places[r], strict=True):
+                builder.store(builder.load(total), place, align=size)
+        return context.get_dummy_value()
+
+    return types.void(rows, z, x, w, row, column), code
+
+
+def pack(W):
+    """``(gates, m, hidden)`` as ``(panels, m, columns)``: gates side by side, then a few zeros."""
+    (gates, m, hidden), columns = W.shape, 2 * BYTES // W.itemsize
+    panels = padded(gates * hidden, W) // columns
+    return _packed(locked(W), np.zeros((panels, m, columns), W.dtype))
+
+
+@register_jitable
+def padded(count, like):
+    """So many columns, and zeros up to the end of a panel of numbers as in ``like``."""
+    columns = 2 * BYTES // like.itemsize
+    return (count + columns - 1) // columns * columns
+
+
+def width(W):
+    """How many columns the panels have."""
+    return W.shape[0] * W.shape[2]
+
+
+@compiled
+def _packed(W, panels):
+    gates, m, hidden = W.shape
+    columns = panels.shape[2]
+    for gate in range(gates):
+        k = 0
+        while k < hidden:
+            panel, column = divmod(gate * hidden + k, columns)
+            many = min(columns - column, hidden - k)
+            for j in range(m):
+                copy(panels[panel, j, column:], W[gate, j, k : k + many])
+            k += many
+    return panels
+
+
+@compiled
+def add_product(z, x, W):
+    """``z += x W``, where ``W`` comes from `pack`."""
+    for p in range(len(W)):
+        add_panel(z, x, W[p], p * W.shape[2])
+
+
+@compiled
+def add_panel(z, x, w, column):
+    """``z[:, column : column + columns] += x w``, where ``w (m, columns)`` is two vectors wide."""
+    rows, row = len(x), 0
+    while rows - row >= ROWS:
+        add_tile(ROWS, z, x, w, row, column)
+        row += ROWS
+    if rows - row >= 4:
+        add_tile(4, z, x, w, row, column)
+        row += 4
+    if rows - row >= 2:
+        add_tile(2, z, x, w, row, column)
+        row += 2
+    if rows - row >= 1:
+        add_tile(1, z, x, w, row, column)
+
+
+# Rows of sequences
+
+
+@compiled
+def place(rows, s, t):
+    """The row of a sequence at a step."""
+    _, first, per_sequence, per_step = rows
+    return first + s * per_sequence + t * per_step
+
+
+@register_jitable
+def steps_at_once(batch):
+    """For so many steps the inputs' product is made at once: one of a few rows is a slow one."""
+    return 8 if batch < 4 else 1
+
+
+@compiled
+def project(W_x, b, ahead, xs, t, end, z, batch):
+    """Fill rows of ``z`` with ``b``, add ``x W_x`` to the columns from ``ahead`` on, and return the
+    first row of the step ``t``.
+    """
+    steps = steps_at_once(batch)
+    now = t % (len(z) // batch) * batch
+    if t % steps:  # done already
+        return now
+    steps = min(steps, end - t)
+    for row in range(now, now + steps * batch):
+        copy(z[row], b)
+    array, _, per_sequence, per_step = xs
+    if steps == 1:
+        add_product(z[now::1, ahead:], array[place(xs, 0, t) :: per_sequence][:batch], W_x)
+    else:
+        for s in range(batch):
+            add_product(z[now + s :: batch, ahead:], array[place(xs, s, t) :: per_step][:steps], W_x)
+    return now
+
+
+# A block of steps on the way back
+
+BLOCK = 256  # steps times batch: so many rows of a panel of dz stay in the first cache
+
+
+@register_jitable
+def steps_of_a_block(batch, end):
+    return max(1, min(end, BLOCK // batch))
+
+
+@compiled
+def column(columns, n, vector, alive):
+    """One of the columns, zeros for what stands past a length: it may be anything."""
+    for k in range(len(vector)):
+        columns[k, n] = vector[k] if alive else 0
+
+
+@compiled
+def add_gradient(d_W, columns, dz, ahead, panel):
+    """``d_W += columns dz``, where the columns of ``dz`` begin ``ahead``; ``panel`` is room."""
+    rows, width = len(dz), panel.shape[1]
+    for first in range(0, d_W.shape[1], width):
+        for row in range(rows):
+            copy(panel[row], dz[row, ahead + first : ahead + first + width])
+        add_panel(d_W, columns[::1, :rows], panel[:rows], first)
