@@ -24,7 +24,7 @@ from .loops import (
     zero_rows,
 )
 
-LOOPS = '01aa10086540a365'  # of loops.py
+LOOPS = 'ca51dc8ecc289693'  # of loops.py
 
 
 @compiled
@@ -75,7 +75,7 @@ def rnn_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, gradients):
     steps = steps_of_a_block(batch, end)
     rows = steps * batch
     dz = np.zeros((rows, z.shape[1]), z.dtype)
-    panel = np.zeros((rows, padded(1, z)), z.dtype)
+    panel = np.zeros((1, rows, padded(1, z)), z.dtype)
     d_x = np.zeros((rows if len(d_xs[0]) else 0, padded(xs[0].shape[1], z)), z.dtype)
     x_columns = np.ones((xs[0].shape[1] + 1, rows), z.dtype)
     h_columns = np.ones((h.shape[2] + 1, rows), z.dtype)
@@ -206,7 +206,7 @@ def lstm_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, gradients):
     steps = steps_of_a_block(batch, end)
     rows = steps * batch
     dz = np.zeros((rows, z.shape[1]), z.dtype)
-    panel = np.zeros((rows, padded(1, z)), z.dtype)
+    panel = np.zeros((1, rows, padded(1, z)), z.dtype)
     d_x = np.zeros((rows if len(d_xs[0]) else 0, padded(xs[0].shape[1], z)), z.dtype)
     x_columns = np.ones((xs[0].shape[1] + 1, rows), z.dtype)
     h_columns = np.ones((h.shape[2] + 1, rows), z.dtype)
@@ -353,7 +353,7 @@ def peephole_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, gradien
     steps = steps_of_a_block(batch, end)
     rows = steps * batch
     dz = np.zeros((rows, z.shape[1]), z.dtype)
-    panel = np.zeros((rows, padded(1, z)), z.dtype)
+    panel = np.zeros((1, rows, padded(1, z)), z.dtype)
     d_x = np.zeros((rows if len(d_xs[0]) else 0, padded(xs[0].shape[1], z)), z.dtype)
     x_columns = np.ones((xs[0].shape[1] + 1, rows), z.dtype)
     h_columns = np.ones((h.shape[2] + 1, rows), z.dtype)
@@ -486,7 +486,7 @@ def coupled_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, gradient
     steps = steps_of_a_block(batch, end)
     rows = steps * batch
     dz = np.zeros((rows, z.shape[1]), z.dtype)
-    panel = np.zeros((rows, padded(1, z)), z.dtype)
+    panel = np.zeros((1, rows, padded(1, z)), z.dtype)
     d_x = np.zeros((rows if len(d_xs[0]) else 0, padded(xs[0].shape[1], z)), z.dtype)
     x_columns = np.ones((xs[0].shape[1] + 1, rows), z.dtype)
     h_columns = np.ones((h.shape[2] + 1, rows), z.dtype)
@@ -627,7 +627,7 @@ def coupled_peephole_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states,
     steps = steps_of_a_block(batch, end)
     rows = steps * batch
     dz = np.zeros((rows, z.shape[1]), z.dtype)
-    panel = np.zeros((rows, padded(1, z)), z.dtype)
+    panel = np.zeros((1, rows, padded(1, z)), z.dtype)
     d_x = np.zeros((rows if len(d_xs[0]) else 0, padded(xs[0].shape[1], z)), z.dtype)
     x_columns = np.ones((xs[0].shape[1] + 1, rows), z.dtype)
     h_columns = np.ones((h.shape[2] + 1, rows), z.dtype)
@@ -772,7 +772,7 @@ def gru_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, gradients):
     steps = steps_of_a_block(batch, end)
     rows = steps * batch
     dz = np.zeros((rows, z.shape[1]), z.dtype)
-    panel = np.zeros((rows, padded(1, z)), z.dtype)
+    panel = np.zeros((1, rows, padded(1, z)), z.dtype)
     d_x = np.zeros((rows if len(d_xs[0]) else 0, padded(xs[0].shape[1], z)), z.dtype)
     x_columns = np.ones((xs[0].shape[1] + 1, rows), z.dtype)
     h_columns = np.ones((h.shape[2] + 1, rows), z.dtype)
@@ -908,7 +908,7 @@ def gru_reset_after_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, 
     steps = steps_of_a_block(batch, end)
     rows = steps * batch
     dz = np.zeros((rows, z.shape[1]), z.dtype)
-    panel = np.zeros((rows, padded(1, z)), z.dtype)
+    panel = np.zeros((1, rows, padded(1, z)), z.dtype)
     d_x = np.zeros((rows if len(d_xs[0]) else 0, padded(xs[0].shape[1], z)), z.dtype)
     x_columns = np.ones((xs[0].shape[1] + 1, rows), z.dtype)
     h_columns = np.ones((h.shape[2] + 1, rows), z.dtype)

@@ -414,7 +414,7 @@ def _back(name: str, back: Back, names: _Names) -> list[str]:
         "    steps = steps_of_a_block(batch, end)",
         "    rows = steps * batch",
         "    dz = np.zeros((rows, z.shape[1]), z.dtype)",
-        "    panel = np.zeros((rows, padded(1, z)), z.dtype)",
+        "    panel = np.zeros((1, rows, padded(1, z)), z.dtype)",
     ]
     x_needed = "rows" if uses_x else "rows if len(d_xs[0]) else 0"
     text += [

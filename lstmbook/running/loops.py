@@ -116,40 +116,47 @@ ROWS, BYTES = (8, 64) if get_host_cpu_features().get("avx512f") else (6, 32)
 
 
 @intrinsic(prefer_literal=True)
-def add_tile(typing, rows, z, x, w, row, column):
-    """``z[row : row + rows, column : column + columns] += x[row : row + rows] @ w``.
+def add_tile(typing, rows, panels, z, x, W, row, panel, column):
+    """``z[row : row + rows, column : column + width] += x[row : row + rows] @ W[panel : panel + panels]``.
 
     In LLVM's own instructions: the compiler does not find by itself that the sums can stay in
-    registers. ``rows`` is a literal; ``w (m, columns)`` is two vectors wide.
+    registers. ``rows`` and ``panels`` are literals; ``W (panels, m, columns)`` comes from `pack`, and
+    ``width`` is ``panels * columns``.
     """
 
     def code(context, builder, signature, args):
-        _, z_array, x_array, w_array, row, column = args
+        _, _, z_array, x_array, W_array, row, panel, column = args
         number, index, one_lane = context.get_data_type(z.dtype), ir.IntType(64), ir.IntType(32)
         size = z.dtype.bitwidth // 8
-        vector = ir.VectorType(number, BYTES // size)
+        lanes = BYTES // size
+        vector = ir.VectorType(number, lanes)
         once = ir.Constant(vector, ir.Undefined)
-        every = ir.Constant(ir.VectorType(one_lane, vector.count), None)  # lane 0, everywhere
+        every = ir.Constant(ir.VectorType(one_lane, lanes), None)  # lane 0, everywhere
 
         def address(kind, array, *place):
             array = context.make_array(kind)(context, builder, array)
             return cgutils.get_item_pointer(context, builder, kind, array, place)
 
-        def two_vectors(kind, array, *place):
+        def vectors(kind, array, count, *place):
             pointer = builder.bitcast(address(kind, array, *place), vector.as_pointer())
-            return pointer, builder.gep(pointer, [index(1)])
+            return [builder.gep(pointer, [index(k)]) for k in range(count)]
 
         each_row = [builder.add(row, index(r)) for r in range(rows.literal_value)]
-        places = [two_vectors(z, z_array, r, column) for r in each_row]
+        each_panel = [builder.add(panel, index(p)) for p in range(panels.literal_value)]
+        places = [vectors(z, z_array, 2 * len(each_panel), r, column) for r in each_row]
         numbers = [address(x, x_array, r, index(0)) for r in each_row]
         sums = [
-            [cgutils.alloca_once_value(builder, builder.load(place, align=size)) for place in two]
-            for two in places
+            [cgutils.alloca_once_value(builder, builder.load(place, align=size)) for place in line]
+            for line in places
         ]
-        m = builder.extract_value(context.make_array(w)(context, builder, w_array).shape, 0)
+        m = builder.extract_value(context.make_array(W)(context, builder, W_array).shape, 1)
         with cgutils.for_range(builder, m) as loop:
             j = loop.index
-            weights = [builder.load(at, align=size) for at in two_vectors(w, w_array, j, index(0))]
+            weights = [
+                builder.load(at, align=size)
+                for p in each_panel
+                for at in vectors(W, W_array, 2, p, j, index(0))
+            ]
             for r, number in enumerate(numbers):
                 value = builder.load(builder.gep(number, [j]))
                 value = builder.insert_element(once, value, one_lane(0))
@@ -158,12 +165,12 @@ def add_tile(typing, rows, z, x, w, row, column):
                     product = builder.fmul(value, weight, flags=["contract"])
                     more = builder.fadd(product, builder.load(total), flags=["contract"])
                     builder.store(more, total)
-        for r, two in enumerate(sums):
-            for total, place in zip(two, places[r], strict=True):
+        for line_of_sums, line in zip(sums, places, strict=True):
+            for total, place in zip(line_of_sums, line, strict=True):
                 builder.store(builder.load(total), place, align=size)
         return context.get_dummy_value()
 
-    return types.void(rows, z, x, w, row, column), code
+    return types.void(rows, panels, z, x, W, row, panel, column), code
 
 
 def pack(W):
@@ -203,25 +210,30 @@ def _packed(W, panels):
 @compiled
 def add_product(z, x, W):
     """``z += x W``, where ``W`` comes from `pack`."""
-    for p in range(len(W)):
-        add_panel(z, x, W[p], p * W.shape[2])
+    full, rows, columns = len(x) - len(x) % 4, len(x), W.shape[2]
+    if full:
+        for p in range(len(W)):
+            add_panel(z, x, W[::1], p, p * columns)
+    for row in range(full, rows):  # a row alone: its sums need more panels to hide each other
+        p = 0
+        while len(W) - p >= 4:
+            add_tile(1, 4, z, x, W[::1], row, p, p * columns)
+            p += 4
+        while p < len(W):
+            add_tile(1, 1, z, x, W[::1], row, p, p * columns)
+            p += 1
 
 
 @compiled
-def add_panel(z, x, w, column):
-    """``z[:, column : column + columns] += x w``, where ``w (m, columns)`` is two vectors wide."""
+def add_panel(z, x, W, panel, column):
+    """``z[:, column : column + columns] += x W[panel]``, but for the last rows, up to three."""
     rows, row = len(x), 0
     while rows - row >= ROWS:
-        add_tile(ROWS, z, x, w, row, column)
+        add_tile(ROWS, 1, z, x, W, row, panel, column)
         row += ROWS
-    if rows - row >= 4:
-        add_tile(4, z, x, w, row, column)
+    while rows - row >= 4:
+        add_tile(4, 1, z, x, W, row, panel, column)
         row += 4
-    if rows - row >= 2:
-        add_tile(2, z, x, w, row, column)
-        row += 2
-    if rows - row >= 1:
-        add_tile(1, z, x, w, row, column)
 
 
 # Rows of sequences
@@ -281,8 +293,11 @@ def column(columns, n, vector, alive):
 @compiled
 def add_gradient(d_W, columns, dz, ahead, panel):
     """``d_W += columns dz``, where the columns of ``dz`` begin ``ahead``; ``panel`` is room."""
-    rows, width = len(dz), panel.shape[1]
+    rows, width = len(dz), panel.shape[2]
+    sums = d_W[::1, 0:]
     for first in range(0, d_W.shape[1], width):
         for row in range(rows):
-            copy(panel[row], dz[row, ahead + first : ahead + first + width])
-        add_panel(d_W, columns[::1, :rows], panel[:rows], first)
+            copy(panel[0, row], dz[row, ahead + first : ahead + first + width])
+        add_panel(sums, columns[::1, :rows], panel[:, :rows], 0, first)
+        for row in range(len(sums) - len(sums) % 4, len(sums)):
+            add_tile(1, 1, sums, columns[::1, :rows], panel[:, :rows], row, 0, first)
