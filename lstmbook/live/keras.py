@@ -8,8 +8,8 @@ from numpy.typing import ArrayLike
 
 from .. import layouts
 from ..activations import Array
+from ..arguments import check_arguments, check_backprop
 from ..cells import Cell, check_params, find, name_of
-from ..sequence import check_arguments
 from ._loop import swap
 from ._tensorflow import tf
 
@@ -122,9 +122,10 @@ def backprop(
     Same signature and return as `lstmbook.backprop`.
     """
     name, cell = name_of(cell), find(cell)
-    params, xs, state, checked = check_arguments(cell, params, xs, state, lengths, time_major)
-    d_final = cell.zero_state(params, len(state.h)) if d_state is None else d_state
-    xs, d_hs = swap(xs, time_major), swap(np.asarray(d_hs, xs.dtype), time_major)
+    params, xs, d_hs, d_final, state, checked = check_backprop(
+        cell, params, xs, d_hs, d_state, state, lengths, time_major
+    )
+    xs, d_hs = swap(xs, time_major), swap(d_hs, time_major)
     mask = None if lengths is None else np.arange(xs.shape[1]) < checked[:, None]
     layer = make(cell, params)
     arguments = [keras.ops.convert_to_tensor(array) for array in (xs, *state)]
@@ -135,7 +136,7 @@ def backprop(
     found = tape.gradient(
         ends,
         [*weights.values(), *arguments],
-        output_gradients=[tf.constant(d, xs.dtype) for d in (d_hs, *d_final)],
+        output_gradients=[tf.constant(d) for d in (d_hs, *d_final)],
         unconnected_gradients="zero",
     )
     gradients = [d.numpy() for d in found]

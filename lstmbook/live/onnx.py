@@ -11,9 +11,9 @@ from numpy.typing import ArrayLike
 
 from .. import layouts
 from ..activations import Array
+from ..arguments import check_arguments
 from ..cells import Cell, find, name_of
 from ..layout_table import ONNX_NODES
-from ..sequence import check_arguments
 from ._loop import swap
 
 try:

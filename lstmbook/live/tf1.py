@@ -12,9 +12,9 @@ from numpy.typing import ArrayLike
 
 from .. import layouts
 from ..activations import Array
+from ..arguments import check_arguments, check_backprop
 from ..cells import Cell, check_params, find, name_of
 from ..layouts import LAYOUTS
-from ..sequence import check_arguments
 from ._tensorflow import find_rnn_cell, quiet, tf
 
 __all__ = ["backprop", "make", "rnn_cell", "run", "step"]
@@ -175,8 +175,9 @@ def backprop(
     """
     name = name_of(cell)
     cell = find(cell)
-    params, xs, state, checked = check_arguments(cell, params, xs, state, lengths, time_major)
-    d_final = cell.zero_state(params, len(state.h)) if d_state is None else d_state
+    params, xs, d_hs, d_final, state, checked = check_backprop(
+        cell, params, xs, d_hs, d_state, state, lengths, time_major
+    )
     keys = [stored.name for stored in LAYOUTS[_layout(name)].cells[name]]
 
     def compute() -> tuple[Any, list[Any]]:
