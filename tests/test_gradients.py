@@ -7,6 +7,7 @@ rounding. It needs the forward code alone, so it knows nothing of the backward c
 import functools
 import importlib
 import inspect
+import itertools
 import json
 import re
 import tracemalloc
@@ -469,6 +470,22 @@ def test_vjp_is_run_and_backprop(name, lengths, time_major, known):
         assert d_xs is None
         for a, b in zip([*d_params, *d_state], [*gradients[0], *gradients[2]], strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_way_back_keeps_nothing_that_may_change(known):
+    """But params and xs: not the lengths and the state that it was given, nor what it gave."""
+    for name, (batch, hidden) in itertools.product(NAMES, [(BATCH, HIDDEN), (1, HIDDEN), (4, 1)]):
+        cell, params, xs, state = case(name, batch=batch, hidden=hidden)
+        cell = cell if known else SimpleNamespace(**vars(cell))
+        lengths = np.array([5, 2, 0, TIME][:batch])
+        hs, final, back = vjp(cell, params, xs, state, lengths=lengths)
+        d_hs, d_final = cotangents(name, state, hs.shape)
+        expected = leaves(back(d_hs, d_final))
+        for array in (lengths, *state, hs, *final):
+            array[...] = 1
+        for a, b in zip(leaves(back(d_hs, d_final)), expected, strict=True):
+            np.testing.assert_array_equal(a, b, f"{name}, batch {batch}, hidden {hidden}")
 
 
 def test_vjp_stays_in_the_dtype_of_the_run():
