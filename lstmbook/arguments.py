@@ -12,7 +12,14 @@ from numpy.typing import ArrayLike, DTypeLike
 from .activations import Array
 from .cells import Cell, check_params, find
 
-__all__ = ["cast", "check_arguments", "check_backprop", "check_gradients"]
+__all__ = [
+    "cast",
+    "check_arguments",
+    "check_backprop",
+    "check_gradients",
+    "check_range",
+    "whole_numbers",
+]
 
 
 def check_arguments(
@@ -101,17 +108,29 @@ def _check_lengths(lengths: ArrayLike | None, batch: int, steps: int) -> Array:
     """``lengths`` as ``(batch,)`` integers between 0 and ``steps``; all ``steps`` if None."""
     if lengths is None:
         return np.full(batch, steps)
-    lengths = np.array(lengths)  # a copy, which the way back keeps
-    if lengths.size == 0:
-        lengths = lengths.astype(int)
-    if lengths.dtype.kind not in "iu":
-        raise TypeError(f"lengths has dtype {lengths.dtype}; expected integers")
+    lengths = whole_numbers(lengths)
     if lengths.shape != (batch,):
         mend = _axis_mend(lengths.shape[:1] == (steps,), steps, batch)
         raise ValueError(
             f"lengths has shape {lengths.shape}; expected one for each of the {batch} sequences "
             f"of the batch, ({batch},){mend}"
         )
+    check_range(lengths, steps)
+    return lengths
+
+
+def whole_numbers(lengths: ArrayLike) -> Array:
+    """``lengths`` as integers, in an array of their own: the way back keeps them."""
+    lengths = np.array(lengths)
+    if lengths.size == 0:
+        lengths = lengths.astype(int)
+    if lengths.dtype.kind not in "iu":
+        raise TypeError(f"lengths has dtype {lengths.dtype}; expected integers")
+    return lengths
+
+
+def check_range(lengths: Array, steps: int) -> None:
+    """Whether no sequence has fewer steps than none or more than there are."""
     wrong = (lengths < 0) | (lengths > steps)
     if wrong.any():
         mend = "; np.minimum(lengths, time) cuts them" if (lengths > steps).any() else ""
@@ -119,7 +138,6 @@ def _check_lengths(lengths: ArrayLike | None, batch: int, steps: int) -> Array:
             f"lengths has {lengths[wrong][0]} at position {np.flatnonzero(wrong)[0]}; expected "
             f"0 to {steps}, the number of time steps{mend}"
         )
-    return lengths
 
 
 def _check_d_hs(d_hs: ArrayLike, steps: int, batch: int, hidden: int, time_major: bool) -> Array:

@@ -31,7 +31,7 @@ ARROWS = {
     "checker": {"activations", "cells", "slips"},
     "trace": set(),
     "draw": {"cells"},
-    "detect": {"activations", "cells", "layouts", "slips"},
+    "detect": {"activations", "arguments", "cells", "layouts", "slips"},
     "live": {"activations", "arguments", "cells", "layout_table", "layouts", "sequence"},
     "data": set(),
     "verify": {"activations", "cells", "checker", "layouts", "slips"},
