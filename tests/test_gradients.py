@@ -11,6 +11,7 @@ import itertools
 import json
 import re
 import tracemalloc
+from collections import namedtuple
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,7 +21,7 @@ from cases import BATCH, HIDDEN, INPUT, LENGTHS, TIME, case
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lstmbook import CELLS, backprop, layouts, lstm, run
+from lstmbook import CELLS, LayoutError, backprop, layouts, lstm, run
 from lstmbook.compare import compare
 from lstmbook.sequence import vjp
 
@@ -615,13 +616,35 @@ def test_backprop_is_that_of_the_framework_in_float32(framework, name):
     assert {d.dtype for d in leaves(theirs)} == {np.dtype(np.float32)}
 
 
-def test_backprop_of_torch_where_no_step_is_made():
-    """Then nothing depends on the weights."""
-    cell, params, xs, state = case("lstm")
-    d_hs, d_final = cotangents("lstm", state, (BATCH, TIME, HIDDEN))
-    options = {"state": state, "lengths": [0] * BATCH}
-    theirs = live_backprop("torch")(cell, params, xs, d_hs, d_final, **options)
-    assert_close(backprop(cell, params, xs, d_hs, d_final, **options), theirs, atol=0)
+@pytest.mark.parametrize("framework", WITNESSES)
+def test_backprop_of_a_framework_takes_what_ours_takes(framework):
+    """The gradient at the final state by name, as TensorFlow has it; no shape but the right one."""
+    theirs = live_backprop(framework)
+    cell, params, xs, state = case("lstm", dtype=np.float32)
+    d_hs, (d_h, d_c) = cotangents("lstm", state, (BATCH, TIME, HIDDEN))
+    named = namedtuple("LSTMStateTuple", "c h")(c=d_c, h=d_h)
+    expected = backprop(cell, params, xs, d_hs, named, state=state)
+    assert_close(theirs(cell, params, xs, d_hs, named, state=state), expected, atol=1e-5)
+    wide = theirs(cell, params, xs, d_hs.astype(float), (d_h, d_c), state=state)
+    assert {d.dtype for d in leaves(wide)} == {np.dtype(float)}
+    for wrong, d_state, error, message in [
+        (d_hs[:1, :1], None, ValueError, "d_hs has shape (1, 1, 5); expected that of the outputs"),
+        (d_hs.swapaxes(0, 1), None, ValueError, "d_hs has shape (6, 4, 5)"),
+        (1.0, None, ValueError, "d_hs has shape ()"),
+        (d_hs > 0, None, TypeError, "d_hs has dtype bool; expected floats"),
+        (d_hs, (d_h[:1], d_c), ValueError, "d_state.h has shape (1, 5); expected (batch, hidden)"),
+        (d_hs, (d_h,), ValueError, "d_state is a tuple of 1; expected State(h, c)"),
+        (d_hs, d_h, TypeError, "d_state is one ndarray; expected State(h, c)"),
+    ]:
+        with pytest.raises(error, match=says(message)):
+            theirs(cell, params, xs, wrong, d_state)
+
+
+def test_backprop_of_a_cell_that_the_framework_has_not():
+    for framework, name in (("tf1", "gru_reset_after"), ("keras", "peephole"), ("torch", "gru")):
+        _, params, xs, _ = case(name)
+        with pytest.raises(LayoutError, match=f"cannot hold the cell '{name}'"):
+            live_backprop(framework)(name, params, xs, np.zeros((BATCH, TIME, HIDDEN)))
 
 
 RECORDED = json.loads((VECTORS / "index.json").read_text())["cases"]

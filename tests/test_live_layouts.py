@@ -5,6 +5,7 @@ The layouts tf1, tf1_tied, keras, tflite and onnx are held to theirs in ``test_l
 
 import functools
 import importlib
+import itertools
 import re
 import subprocess
 import sys
@@ -21,7 +22,9 @@ NEEDS = {
     "torch": ("torch", "PyTorch is not installed"),
     "flax": ("flax", "Flax is not installed"),
     "haiku": ("haiku", "Haiku is not installed"),
+    "tf1": ("tensorflow", "TensorFlow is not installed"),
     "tf1_block": ("tensorflow", "TensorFlow is not installed"),
+    "tflite": ("tensorflow", "TensorFlow is not installed"),
     "keras": ("tensorflow", "TensorFlow is not installed"),
     "onnx": ("onnxruntime", "ONNX Runtime is not installed"),
 }
@@ -95,16 +98,43 @@ def test_time_major_from_a_zero_state(layout, module, options, name, dtype):
     assert_same(ours, theirs, ATOL[dtype])
 
 
-@pytest.mark.parametrize("module", ["torch", "flax", "haiku", "tf1_block"])
-def test_empty_batch_and_no_steps_do_what_run_does(module):
-    cell, params, xs, state = case("lstm", dtype=np.float32)
-    theirs = framework(module)
-    none = cell.State(*(part[:0] for part in state))
-    for arguments in ((xs[:0], none), (xs[:, :0], state)):
-        assert_same(run(cell, params, *arguments), theirs.run(cell, params, *arguments), 0)
-    lengths = [0] * BATCH
-    ours = run(cell, params, xs, state, lengths=lengths)
-    assert_same(ours, theirs.run(cell, params, xs, state, lengths=lengths), 0)
+@pytest.mark.parametrize("module", NEEDS)
+def test_without_a_step_or_a_sequence(module):
+    """Outputs of zeros in their full shape, the state that was given; and so the way back."""
+    theirs, cells = framework(module), []
+    for name, time_major in itertools.product(CELLS, (False, True)):
+        cell, params, xs, state = case(name, dtype=np.float32)
+        rng = np.random.default_rng(3)
+        d_final = cell.State(*(rng.normal(size=a.shape).astype(np.float32) for a in state))
+        none, d_none = (cell.State(*(part[:0] for part in parts)) for parts in (state, d_final))
+        for inputs, first, d_last, lengths in [
+            (xs[:, :0], state, d_final, None),
+            (xs[:, :0], state, d_final, [0] * BATCH),
+            (xs[:0], none, d_none, None),
+            (xs[:0], none, d_none, []),
+            (xs, state, d_final, [0] * BATCH),
+        ]:
+            what = f"{name}, inputs {inputs.shape}, lengths {lengths}, time_major {time_major}"
+            inputs = inputs.swapaxes(0, 1) if time_major else inputs
+            zeros = np.zeros((*inputs.shape[:2], HIDDEN), np.float32)
+            options = {"lengths": lengths, "time_major": time_major}
+            try:
+                hs, final = theirs.run(cell, params, inputs, first, **options)
+            except LayoutError:  # a cell that this framework has not
+                break
+            cells.append(name)
+            assert type(final) is cell.State, what
+            pairs = [(hs, zeros), *zip(final, first, strict=True)]
+            if hasattr(theirs, "backprop"):
+                d_hs = rng.normal(size=zeros.shape).astype(np.float32)
+                d_params, d_xs, d_first = theirs.backprop(
+                    cell, params, inputs, d_hs, d_last, state=first, **options
+                )
+                pairs += [(d_xs, 0 * inputs), *zip(d_first, d_last, strict=True)]
+                pairs += zip(d_params, (0 * array for array in params), strict=True)
+            for got, expected in pairs:
+                np.testing.assert_array_equal(got, expected, what, strict=True)
+    assert len(set(cells)) > 1
 
 
 @pytest.mark.parametrize("module", ["torch", "flax", "haiku", "tf1_block"])

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .. import layouts
+from .. import layouts, sequence
 from ..activations import Array
 from ..arguments import check_arguments, check_backprop
 from ..cells import Cell, check_params, find, name_of
@@ -100,6 +100,8 @@ def run(
         keras_2: Any = importlib.import_module("tensorflow.python.keras.saving.hdf5_format")
         arrays = list(layouts.export(cell, "keras_cudnn", params).values())
         layer.set_weights(keras_2.preprocess_weights_for_loading(layer, arrays, "2"))
+    if not xs.size:  # TensorFlow raises an error
+        return sequence.run(cell, params, xs, state, lengths=lengths, time_major=time_major)
     xs = swap(xs, time_major)  # Keras 3 knows batch first alone
     mask = None if lengths is None else np.arange(xs.shape[1]) < checked[:, None]
     hs, *final = layer(xs, initial_state=list(state), mask=mask)
@@ -125,9 +127,13 @@ def backprop(
     params, xs, d_hs, d_final, state, checked = check_backprop(
         cell, params, xs, d_hs, d_state, state, lengths, time_major
     )
+    layer = make(cell, params)
+    if not xs.size:
+        return sequence.backprop(
+            cell, params, xs, d_hs, d_final, state=state, lengths=lengths, time_major=time_major
+        )
     xs, d_hs = swap(xs, time_major), swap(d_hs, time_major)
     mask = None if lengths is None else np.arange(xs.shape[1]) < checked[:, None]
-    layer = make(cell, params)
     arguments = [keras.ops.convert_to_tensor(array) for array in (xs, *state)]
     with tf.GradientTape() as tape:
         tape.watch(arguments)

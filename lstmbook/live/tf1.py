@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .. import layouts
+from .. import layouts, sequence
 from ..activations import Array
 from ..arguments import check_arguments, check_backprop
 from ..cells import Cell, check_params, find, name_of
@@ -127,6 +127,9 @@ def run(
             return tflite.run(cell, params, xs, state, lengths=lengths, time_major=time_major)
     elif tied is not None:
         raise ValueError(f"tied concerns coupled and coupled_peephole; the cell is {name}")
+    layouts.describe(name, _layout(name))  # or a LayoutError
+    if not xs.size:  # eager dynamic_rnn loses the other axes
+        return sequence.run(cell, params, xs, state, lengths=lengths, time_major=time_major)
 
     def compute() -> tuple[Any, list[Any]]:
         theirs, assigned = _make(cell, params, forget_bias)
@@ -178,7 +181,11 @@ def backprop(
     params, xs, d_hs, d_final, state, checked = check_backprop(
         cell, params, xs, d_hs, d_state, state, lengths, time_major
     )
-    keys = [stored.name for stored in LAYOUTS[_layout(name)].cells[name]]
+    keys = [stored.name for stored in layouts.describe(name, _layout(name))]
+    if not xs.size:
+        return sequence.backprop(
+            cell, params, xs, d_hs, d_final, state=state, lengths=lengths, time_major=time_major
+        )
 
     def compute() -> tuple[Any, list[Any]]:
         theirs, assigned = _make(cell, params, forget_bias)
