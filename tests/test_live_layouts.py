@@ -9,6 +9,7 @@ import itertools
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -172,6 +173,32 @@ def test_a_missing_framework_is_named(module, package, extra):
     assert done.returncode == 1
     mend = rf"ImportError: .* needs? \w+.*pip install 'lstmbook\[{extra}\]'"
     assert re.search(mend, done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("module", "package", "name", "old"),
+    [
+        ("flax", "flax", "Flax", "0.9.12"),
+        ("haiku", "dm-haiku", "Haiku", "0.0.9rc1"),
+        ("flax", "jax", "JAX", "0.4.38"),
+        ("haiku", "jax", "JAX", "0.5.2"),
+        ("keras", "keras", "Keras", "2.15.0"),
+    ],
+)
+def test_a_framework_that_is_too_old_is_named(module, package, name, old):
+    """With its version, and the one that pyproject.toml asks for; Keras 3 comes with TensorFlow."""
+    framework(module)
+    pyproject = Path(__file__).parent.parent.joinpath("pyproject.toml").read_text(encoding="utf-8")
+    oldest = "3" if package == "keras" else re.search(rf'"{package}>=([\d.]+)"', pyproject)[1]
+    code = (
+        "from importlib import metadata; real = metadata.version; "
+        f"metadata.version = lambda name: {old!r} if name == {package!r} else real(name); "
+        f"import lstmbook.live.{module}"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    mend = rf"ImportError: .* needs? {name} >= {oldest}; found {old}\. pip install --upgrade '"
+    assert re.search(mend, done.stderr), done.stderr
 
 
 def test_the_loop_calls_their_step():

@@ -12,7 +12,9 @@ from ..arguments import check_arguments, check_backprop
 from ..cells import Cell, check_params, find, name_of
 from ._loop import swap
 from ._tensorflow import tf
+from ._versions import need
 
+need("lstmbook.live.keras needs", "Keras", "keras", "3", "tf")
 try:
     import keras
 except ImportError as error:
