@@ -309,7 +309,7 @@ def test_wrong_states():
 
 def test_params_of_another_cell():
     _, params, xs, _ = case("coupled")
-    with pytest.raises(TypeError, match=says("lstm needs Params", "got Params", "of coupled")):
+    with pytest.raises(TypeError, match=r"^lstm needs Params.* got Params.* of coupled$"):
         run("lstm", params, xs)
 
 

@@ -40,7 +40,13 @@ class Cell(Protocol):
         hidden_size: int,
         dtype: DTypeLike = np.float32,
     ) -> Any:
-        """Fresh Params."""
+        """Fresh Params.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For what is no generator, size or dtype of floats.
+        """
 
     def zero_state(self, params: Any, batch: int) -> Any:
         """The zero State, in the dtype of params."""
@@ -151,8 +157,11 @@ def check_params(cell: Cell | str, params: Any) -> Any:
     ]
     if got != fields or others:
         what = f"Params({', '.join(got)})" if got else type(params).__name__
-        what += f" of {others[0]}" if others else ""
-        mend = f"; {label}.Params(*params) takes these numbers for {label}" if got == fields else ""
+        mend = ""
+        if others:
+            what += f" of {others[0]}"
+            if got == fields and len(CELLS[others[0]].GATES) == len(module.GATES):
+                mend = f"; {label}.Params(*params) takes these numbers for {label}"
         raise TypeError(f"{label} needs Params({', '.join(fields)}), got {what}{mend}")
     params = module.Params(*map(np.asarray, params))
     for field, array in zip(fields, params, strict=True):
