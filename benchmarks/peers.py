@@ -18,6 +18,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"  # TensorFlow's own default
 os.environ["LSTMBOOK_NUMBA"] = "0" if "without Numba" in sys.argv[-1] else "1"
 warnings.filterwarnings("ignore")
+warnings.filterwarnings("error", "the compiled loops of lstmbook failed")  # NumPy would be timed
 
 import numpy as np  # noqa: E402  (after the numbers of threads)
 

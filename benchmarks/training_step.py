@@ -16,6 +16,7 @@ THREADS = int(os.environ.get("BENCH_THREADS", "2"))
 os.environ["OPENBLAS_NUM_THREADS"] = os.environ["NUMBA_NUM_THREADS"] = str(THREADS)
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"  # TensorFlow's own default
 warnings.filterwarnings("ignore")
+warnings.filterwarnings("error", "the compiled loops of lstmbook failed")  # NumPy would be timed
 
 import numpy as np  # noqa: E402  (after the number of threads)
 import tensorflow as tf  # noqa: E402

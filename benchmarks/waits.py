@@ -16,7 +16,8 @@ ROOT = Path(__file__).parent.parent
 OUT = Path(__file__).parent / "results" / "waits.md"
 IMPORTS = ["pass", "import numpy", "import lstmbook", "import lstmbook.cli", "import tensorflow"]
 RUN = """
-import numpy as np, lstmbook
+import warnings, numpy as np, lstmbook
+warnings.simplefilter("error")  # if the compiled loops failed, NumPy would be timed
 params = lstmbook.lstm.init(np.random.default_rng(0), 3, 4)
 lstmbook.run("lstm", params, np.ones((2, 5, 3), np.float32))
 """

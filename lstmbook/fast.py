@@ -12,14 +12,17 @@ The equations stand in `cells`, one page each. Here is how they are computed qui
 
 Three kernels serve the seven cells: one for the RNN, one for the four LSTMs, one for both GRUs.
 Where Numba is installed, `compiled` takes float32 and float64 instead; ``LSTMBOOK_NUMBA=0`` forbids
-it, and ``NUMBA_NUM_THREADS`` says how many threads it takes.
+it, and ``NUMBA_NUM_THREADS`` says how many threads it takes. If it fails, at its import, in the
+compiler or in a run, a warning says so once, and NumPy computes.
 """
 
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from functools import cache
+from threading import Lock
 from types import ModuleType
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -392,7 +395,128 @@ def knows(cell: Any) -> bool:
     return isinstance(cell, ModuleType) and cell in KERNELS
 
 
-def run(
+def run(cell: Cell, params: Any, xs: Array, state: Any, lengths: Array, hs: Array) -> Any:
+    """Write the outputs into ``hs``, which is zero, and return the final state.
+
+    All is time first, checked and of one dtype.
+    """
+    arguments = cell, params, xs, state, lengths, hs
+    if compiled := _compiled_for(xs):
+        try:
+            return compiled.run(*arguments)
+        except Exception as error:
+            _give_up(error)
+            hs[...] = 0
+    return _run(*arguments)
+
+
+def vjp(
+    cell: Cell, params: Any, xs: Array, state: Any, lengths: Array, hs: Array
+) -> tuple[Any, Back]:
+    """`run`, and the way back from the gradients at what it gives to those at what it takes."""
+    arguments = cell, params, xs, state, lengths, hs
+    if compiled := _compiled_for(xs):
+        try:
+            final, compiled_back = compiled.vjp(*arguments)
+        except Exception as error:
+            _give_up(error)
+            hs[...] = 0
+        else:
+            first, shape = type(state)(*map(np.copy, state)), hs.shape
+
+            def numpy_back() -> Back:
+                """Of another run, by NumPy."""
+                return _vjp(cell, params, xs, first, lengths, np.zeros(shape, xs.dtype))[1]
+
+            return final, _back_or(numpy_back, compiled_back)
+    return _vjp(*arguments)
+
+
+def _back_or(numpy_back: Callable[[], Back], compiled_back: Back) -> Back:
+    """The compiled way back, or, once it has failed, that of NumPy."""
+    way_back = compiled_back
+
+    def back(d_hs: Array, d_state: Any, inputs: bool) -> tuple[Any, Array | None, Any]:
+        nonlocal way_back
+        if way_back is compiled_back:
+            try:
+                return compiled_back(d_hs, d_state, inputs)
+            except Exception as error:
+                _give_up(error)
+            way_back = numpy_back()
+        return way_back(d_hs, d_state, inputs)
+
+    return back
+
+
+# The compiled loops, and what happens where they fail
+
+
+@cache
+def _compiled() -> ModuleType | None:
+    """The compiled loops, unless Numba is forbidden, missing, or fails: NumPy needs none of it."""
+    if os.environ.get("LSTMBOOK_NUMBA") == "0":
+        return None
+    try:
+        from . import compiled
+    except Exception as error:
+        if not (isinstance(error, ModuleNotFoundError) and error.name == "numba"):
+            _give_up(error)  # such as a Numba that refuses this NumPy
+        return None
+    return compiled
+
+
+def _compiled_for(xs: Array) -> ModuleType | None:
+    """The compiled loops, if they take these inputs and have not failed yet."""
+    if _failures or xs.dtype not in (np.float32, np.float64) or not xs.shape[1]:
+        return None
+    return _compiled()
+
+
+_failures: list[str] = []  # of the compiled loops in this process; after the first, NumPy computes
+_failures_lock = Lock()
+
+
+def _give_up(error: Exception) -> None:
+    """No compiled loops from now on, which a warning says once.
+
+    What is the caller's is raised again: no memory, an ``np.errstate``, a signal's time-out.
+    """
+    if isinstance(error, MemoryError | FloatingPointError | TimeoutError):
+        raise error
+    message = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
+    with _failures_lock:
+        _failures.append(message)
+        first = len(_failures) == 1
+    if first:
+        warnings.warn(
+            f"the compiled loops of lstmbook failed in Numba ({message}). NumPy computes the same "
+            "for the rest of this process. LSTMBOOK_NUMBA=0 in the environment switches the "
+            "compiled loops off from the start",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+
+# NumPy
+
+
+def _vjp(
+    cell: Cell, params: Any, xs: Array, state: Any, lengths: Array, hs: Array
+) -> tuple[Any, Back]:
+    """`vjp`, with NumPy."""
+    (steps, batch, _), hidden = xs.shape, params.b.shape[-1]
+    tape = Tape(tuple(np.empty((steps + 1, hidden, batch), xs.dtype) for _ in state), [])
+    final = _run(cell, params, xs, state, lengths, hs, tape)
+
+    def back(d_hs: Array, d_state: Any, inputs: bool) -> tuple[Any, Array | None, Any]:
+        d_xs = np.zeros_like(xs) if inputs else None
+        return _back(cell, params, xs, lengths, tape, d_hs, d_state, d_xs)
+
+    return final, back
+
+
+def _run(
     cell: Cell,
     params: Any,
     xs: Array,
@@ -401,13 +525,8 @@ def run(
     hs: Array,
     tape: Tape | None = None,
 ) -> Any:
-    """Write the outputs into ``hs``, which is zero, and return the final state.
-
-    All is time first, checked and of one dtype. ``tape`` gets what `vjp` needs.
-    """
+    """`run`, with NumPy; ``tape`` gets what `_back` needs."""
     steps, batch = xs.shape[:2]
-    if tape is None and (compiled := _compiled_for(xs)):
-        return compiled.run(cell, params, xs, state, lengths, hs)
     kernel = KERNELS[cell](cell, params)
     kernel.go_forward(batch)
     old = tuple(np.array(part.T, order="C") for part in state)  # to write into
@@ -437,42 +556,7 @@ def run(
             if tape:  # in the place of zx, which is used up
                 kept[:, columns] = kernel.kept
             old = new
-    return type(state)(*(np.ascontiguousarray(part.T) for part in old))
-
-
-@cache
-def _compiled() -> ModuleType | None:
-    """The compiled loops, unless Numba is forbidden, missing, or fails: NumPy needs none of it."""
-    if os.environ.get("LSTMBOOK_NUMBA") == "0":
-        return None
-    try:
-        from . import compiled
-    except Exception:  # no Numba, one that refuses this NumPy, or no folder to keep its work in
-        return None
-    return compiled
-
-
-def _compiled_for(xs: Array) -> ModuleType | None:
-    """The compiled loops, if they take these inputs."""
-    return _compiled() if xs.dtype in (np.float32, np.float64) and xs.shape[1] else None
-
-
-def vjp(
-    cell: Cell, params: Any, xs: Array, state: Any, lengths: Array, hs: Array
-) -> tuple[Any, Back]:
-    """`run`, and the way back from the gradients at what it gives to those at what it takes."""
-    if compiled := _compiled_for(xs):
-        final_and_back: tuple[Any, Back] = compiled.vjp(cell, params, xs, state, lengths, hs)
-        return final_and_back
-    (steps, batch, _), hidden = xs.shape, params.b.shape[-1]
-    tape = Tape(tuple(np.empty((steps + 1, hidden, batch), xs.dtype) for _ in state), [])
-    final = run(cell, params, xs, state, lengths, hs, tape)
-
-    def back(d_hs: Array, d_state: Any, inputs: bool) -> tuple[Any, Array | None, Any]:
-        d_xs = np.zeros_like(xs) if inputs else None
-        return _back(cell, params, xs, lengths, tape, d_hs, d_state, d_xs)
-
-    return final, back
+    return type(state)(*(np.array(part.T, order="C") for part in old))  # the tape keeps `old`
 
 
 def _back(
@@ -506,17 +590,19 @@ def _back(
                 np.add(d[0], d_h, out=d[0])
                 kernel.step_back(columns, d)
             else:  # past its length a sequence keeps its gradient and adds nothing
-                over = lengths <= t
-                past = [part[:, over] for part in d]
-                np.add(d[0], np.where(over, 0, d_h), out=d[0])
+                ended = lengths <= t
+                past = [part[:, ended] for part in d]
+                np.add(d[0], np.where(ended, 0, d_h), out=d[0])
                 for part in d:
-                    part[:, over] = 0
+                    part[:, ended] = 0
                 kernel.step_back(columns, d)
                 for part, before in zip(d, past, strict=True):
-                    part[:, over] = before
+                    part[:, ended] = before
         kernel.collect(_inputs(xs, lengths, start, stop), old[0])
-        if d_xs is not None:
-            d_xs[start:stop] = kernel.d_x().reshape(stop - start, batch, -1)
+        if d_xs is not None:  # zero past a length, even where a weight is NaN
+            d_x = kernel.d_x()
+            d_x = np.where(over[:, None], d_x.dtype.type(0), d_x) if over.any() else d_x
+            d_xs[start:stop] = d_x.reshape(stop - start, batch, -1)
     d_params = type(params)(**kernel.d_params())
     return d_params, d_xs, type(d_state)(*(np.ascontiguousarray(part.T) for part in d))
 

@@ -79,12 +79,13 @@ def load(
         if row.adds_forget_bias and (part, token) == ("b_x", "f"):
             block = block + block.dtype.type(forget_bias)
         gate, block = token[-1], -block if token[0] == "-" else block
-        known = blocks.setdefault((part, gate), block)
-        if not np.allclose(known, block, rtol=1e-5, atol=1e-6):
+        known = blocks.get((part, gate), block)
+        if known is not block and not np.allclose(known, block, 1e-5, 1e-6, equal_nan=True):
             raise LayoutError(
                 f"{stored.name} is not that of a coupled cell: the block of the input gate is "
                 f"not the negated block of the forget gate. It is an uncoupled cell"
             )
+        blocks[part, gate] = known
     own = {("b_h", "n")} if "b_hn" in CELLS[name].Params._fields else set()
     for part, gate in [key for key in blocks if key[0] == "b_h" and key not in own]:
         second = blocks.pop((part, gate))  # two biases that only add are one

@@ -9,11 +9,12 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import ArrayLike
 
 from . import fast
 from .activations import Array
-from .cells import Cell, check_params, find
+from .arguments import cast, check_arguments, check_backprop, check_gradients
+from .cells import Cell, find
 
 __all__ = ["backprop", "record", "run", "unroll", "vjp"]
 
@@ -136,7 +137,8 @@ def record(
     cell = find(cell)
     params, xs, state, lengths = check_arguments(cell, params, xs, state, lengths, time_major)
     xs = _time_first(xs, time_major)
-    shape, states = (*xs.shape[:2], params.b.shape[-1]), [state]
+    shape = (*xs.shape[:2], params.b.shape[-1])
+    states: list[Any] = []
     _run(cell, params, xs, state, lengths, None, states)
     seen = {name: np.full(shape, np.nan, xs.dtype) for name in (*cell.GATES, *state._fields)}
     for t, (old, new) in enumerate(pairwise(states)):
@@ -207,13 +209,10 @@ def backprop(
     ((4, 4, 3), (2, 5, 4), (2, 3))
     """
     cell = _differentiable(cell)
-    params, xs, state, lengths = check_arguments(cell, params, xs, state, lengths, time_major)
-    steps, batch = _time_first(xs, time_major).shape[:2]
-    d_hs = _check_d_hs(d_hs, (steps, batch, params.b.shape[-1]), time_major)
-    d_state = _check_state(cell, params, d_state, batch, steps, "d_state")
-    dtype = np.result_type(xs, d_hs, *d_state)
-    params, state = _cast(params, dtype), _cast(state, dtype)
-    _, _, back = _vjp(cell, params, xs.astype(dtype, copy=False), state, lengths, time_major)
+    params, xs, d_hs, d_state, state, lengths = check_backprop(
+        cell, params, xs, d_hs, d_state, state, lengths, time_major
+    )
+    _, _, back = _vjp(cell, params, xs, state, lengths, time_major)
     return back(d_hs, d_state, True)
 
 
@@ -237,7 +236,7 @@ def vjp(
         ``back(d_hs, d_state=None, *, inputs=True) -> (d_params, d_xs, d_state)``, as `backprop`,
         in the dtype of ``hs``. It may be called many times. With ``inputs=False`` it saves the work
         for ``d_xs``, which is None then. It reads ``params`` and ``xs`` again, so these arrays must
-        not have been changed in place meanwhile.
+        not have been changed in place meanwhile; all others may be.
 
     Raises
     ------
@@ -258,18 +257,17 @@ def vjp(
     cell = _differentiable(cell)
     params, xs, state, lengths = check_arguments(cell, params, xs, state, lengths, time_major)
     hs, final, back_unchecked = _vjp(cell, params, xs, state, lengths, time_major)
-    steps, batch = _time_first(xs, time_major).shape[:2]
+    dtype = hs.dtype
 
     def back(
         d_hs: ArrayLike, d_state: Any = None, *, inputs: bool = True
     ) -> tuple[Any, Array | None, Any]:
-        d_hs = _check_d_hs(d_hs, (steps, batch, hs.shape[2]), time_major)
-        d_state = _check_state(cell, params, d_state, batch, steps, "d_state")
+        d_hs, d_state = check_gradients(cell, params, xs, d_hs, d_state, time_major)
         parts = {f"d_state.{name}": part for name, part in d_state._asdict().items()}
         for what, array in {"d_hs": d_hs, **parts}.items():
-            if not np.can_cast(array.dtype, hs.dtype, "same_kind"):
-                raise TypeError(f"{what} is complex, but the run was {hs.dtype}; expected floats")
-        return back_unchecked(d_hs, d_state, inputs)
+            if not np.can_cast(array.dtype, dtype, "same_kind"):
+                raise TypeError(f"{what} is complex, but the run was {dtype}; expected floats")
+        return back_unchecked(d_hs.astype(dtype, copy=False), cast(d_state, dtype), inputs)
 
     return hs, final, back
 
@@ -285,14 +283,14 @@ def _differentiable(cell: Cell | str) -> Cell:
 def _vjp(
     cell: Cell, params: Any, xs: Array, state: Any, lengths: Array, time_major: bool
 ) -> tuple[Array, Any, Callable[[Array, Any, bool], tuple[Any, Any, Any]]]:
-    """`vjp` with arguments that were checked; what ``back`` takes is time first."""
+    """`vjp` with arguments that were checked and are of one dtype."""
     hs = np.zeros((*xs.shape[:2], params.b.shape[-1]), xs.dtype)
     forward = fast.vjp if fast.knows(cell) else _vjp_by_steps
     xs = _time_first(xs, time_major)
     final, back_time_first = forward(cell, params, xs, state, lengths, _time_first(hs, time_major))
 
     def back(d_hs: Array, d_state: Any, inputs: bool) -> tuple[Any, Array | None, Any]:
-        d_hs, d_state = d_hs.astype(hs.dtype, copy=False), _cast(d_state, hs.dtype)
+        d_hs = _time_first(d_hs, time_major)
         d_params, d_xs, d_state = back_time_first(d_hs, d_state, inputs)
         return d_params, None if d_xs is None else _time_first(d_xs, time_major), d_state
 
@@ -313,8 +311,11 @@ def _run(
 ) -> Any:
     """Write the outputs into ``hs``, which is zero, and return the final state.
 
-    All is time first. ``states`` is a list that gets the state after every step.
+    All is time first. ``states`` is a list that gets the initial state and that after every step.
     """
+    state = type(state)(*map(np.copy, state))  # what is returned or kept is not the caller's
+    if states is not None:
+        states.append(state)
     alive = (np.arange(len(xs))[:, None] < lengths)[..., None]
     for t, on in enumerate(alive):
         h, new = cell.step(params, np.where(on, xs[t], 0), state)
@@ -332,7 +333,7 @@ def _vjp_by_steps(
     cell: Cell, params: Any, xs: Array, state: Any, lengths: Array, hs: Array
 ) -> tuple[Any, Callable[[Array, Any, bool], tuple[Any, Array | None, Any]]]:
     """`_run`, and the way back, time first."""
-    states = [state]
+    states: list[Any] = []
     final = _run(cell, params, xs, state, lengths, hs, states)
 
     def back(d_hs: Array, d_state: Any, inputs: bool) -> tuple[Any, Array | None, Any]:
@@ -362,142 +363,3 @@ def _time_first(array: Array, time_major: bool) -> Array:
 def _rows(state: Any, rows: Array) -> Any:
     """The State of some sequences of the batch."""
     return type(state)(*(part[rows] for part in state))
-
-
-def check_arguments(
-    cell: Cell | str, params: Any, xs: ArrayLike, state: Any, lengths: Any, time_major: bool
-) -> tuple[Any, Array, Any, Array]:
-    """The arguments of `run` as arrays of one dtype that fit together, or a clear error."""
-    cell = find(cell)
-    params = check_params(cell, params)
-    xs = _check_xs(params, xs, time_major)
-    steps, batch = xs.shape[:2] if time_major else xs.shape[1::-1]
-    lengths = _check_lengths(lengths, batch, steps)
-    state = _check_state(cell, params, state, batch, steps)
-    dtype = np.result_type(xs, *params, *state)
-    return _cast(params, dtype), xs.astype(dtype, copy=False), _cast(state, dtype), lengths
-
-
-def _cast(arrays: Any, dtype: DTypeLike) -> Any:
-    """Params or a State in another dtype; not copied if they have it already."""
-    return type(arrays)(*(array.astype(dtype, copy=False) for array in arrays))
-
-
-def _check_xs(params: Any, xs: ArrayLike, time_major: bool) -> Array:
-    """``xs`` as an array of three axes and floats whose last axis fits ``params``."""
-    xs = np.asarray(xs)
-    input_size = params.W_x.shape[1]
-    axes = "(time, batch, input)" if time_major else "(batch, time, input)"
-    if xs.dtype.kind not in "fc":
-        raise TypeError(
-            f"xs has dtype {xs.dtype}; expected floats, for example xs.astype(np.float32)"
-        )
-    if xs.ndim != 3:
-        mend = ""
-        if xs.ndim == 2:
-            mend = f". One sequence alone? xs[{':, None' if time_major else 'None'}] adds the batch"
-        raise ValueError(f"xs has shape {xs.shape}; expected three axes, {axes}{mend}")
-    if xs.shape[2] != input_size:
-        mend = ""
-        if input_size in xs.shape[:2]:
-            found = xs.shape.index(input_size)
-            mend = f". Axis {found} has {input_size}: np.moveaxis(xs, {found}, -1)?"
-        raise ValueError(
-            f"xs has shape {xs.shape}; expected {axes} with input = {input_size}, "
-            f"since params.W_x has shape {params.W_x.shape}{mend}"
-        )
-    return xs
-
-
-def _check_lengths(lengths: ArrayLike | None, batch: int, steps: int) -> Array:
-    """``lengths`` as ``(batch,)`` integers between 0 and ``steps``; all ``steps`` if None."""
-    if lengths is None:
-        return np.full(batch, steps)
-    lengths = np.asarray(lengths)
-    if lengths.size == 0:
-        lengths = lengths.astype(int)
-    if lengths.dtype.kind not in "iu":
-        raise TypeError(f"lengths has dtype {lengths.dtype}; expected integers")
-    if lengths.shape != (batch,):
-        mend = _axis_mend(lengths.shape[:1] == (steps,), steps, batch)
-        raise ValueError(
-            f"lengths has shape {lengths.shape}; expected one for each of the {batch} sequences "
-            f"of the batch, ({batch},){mend}"
-        )
-    wrong = (lengths < 0) | (lengths > steps)
-    if wrong.any():
-        mend = "; np.minimum(lengths, time) cuts them" if (lengths > steps).any() else ""
-        raise ValueError(
-            f"lengths has {lengths[wrong][0]} at position {np.flatnonzero(wrong)[0]}; expected "
-            f"0 to {steps}, the number of time steps{mend}"
-        )
-    return lengths
-
-
-def _check_d_hs(d_hs: ArrayLike, expected: tuple[int, int, int], time_major: bool) -> Array:
-    """``d_hs`` as floats of the shape of ``hs``, time first."""
-    d_hs = np.asarray(d_hs)
-    steps, batch, hidden = expected
-    axes = "(time, batch, hidden)" if time_major else "(batch, time, hidden)"
-    shape = expected if time_major else (batch, steps, hidden)
-    if d_hs.dtype.kind not in "fc":
-        raise TypeError(f"d_hs has dtype {d_hs.dtype}; expected floats, {axes} = {shape}")
-    if d_hs.shape != shape:
-        mend = ""
-        if d_hs.shape == (batch, hidden):
-            mend = (
-                ". A gradient at the last output alone is one at the final state: d_state with "
-                "this as its h, and d_hs zeros"
-            )
-        elif d_hs.ndim == 3 and d_hs.shape[:2] == shape[1::-1] and steps != batch:
-            mend = ". Are batch and time the wrong way round? See time_major"
-        raise ValueError(
-            f"d_hs has shape {d_hs.shape}; expected that of the outputs, {axes} = {shape}{mend}"
-        )
-    return d_hs if time_major else d_hs.swapaxes(0, 1)
-
-
-def _check_state(
-    cell: Cell, params: Any, state: Any, batch: int, steps: int, what: str = "state"
-) -> Any:
-    """``state`` as the cell's State of ``(batch, hidden)`` arrays; zeros if None."""
-    if state is None:
-        return cell.zero_state(params, batch)
-    hidden = params.b.shape[-1]
-    names = cell.State._fields
-    wanted = f"State({', '.join(names)}), each (batch, hidden) = ({batch}, {hidden})"
-    if isinstance(state, np.ndarray) or not isinstance(state, tuple | list):
-        mend = ""
-        shape = np.shape(state)
-        if names == ("h",) and shape == (batch, hidden):
-            mend = ". State(state) wraps it"
-        elif names == ("h", "c") and shape == (batch, 2 * hidden):
-            mend = (
-                ". TensorFlow's state_is_tuple=False stores c and h side by side: "
-                "c, h = np.split(state, 2, axis=1), then State(h, c)"
-            )
-        raise TypeError(f"{what} is one {type(state).__name__}; expected {wanted}{mend}")
-    got = getattr(state, "_fields", names)
-    if len(state) != len(names) or sorted(got) != sorted(names):
-        kind = f"{type(state).__name__}({', '.join(got)})" if got is not names else "a tuple"
-        raise ValueError(f"{what} is {kind} of {len(state)}; expected {wanted}")
-    by_name = dict(zip(got, map(np.asarray, state), strict=True))
-    for name, part in by_name.items():
-        if part.dtype.kind not in "fc":
-            raise TypeError(f"{what}.{name} has dtype {part.dtype}; expected floats")
-        if part.shape != (batch, hidden):
-            mend = _axis_mend(part.shape == (steps, hidden), steps, batch)
-            raise ValueError(
-                f"{what}.{name} has shape {part.shape}; expected (batch, hidden) = "
-                f"({batch}, {hidden}){mend}"
-            )
-    return cell.State(**by_name)
-
-
-def _axis_mend(fits_time: bool, steps: int, batch: int) -> str:
-    if fits_time and steps != batch:
-        return (
-            f". {steps} is the size of the time axis: are batch and time the wrong way round? "
-            "See time_major"
-        )
-    return ""

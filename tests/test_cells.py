@@ -1,5 +1,8 @@
 """Every cell against the scalar oracle in float64, and the names that every cell has."""
 
+from collections import namedtuple
+from types import SimpleNamespace
+
 import numpy as np
 import oracle
 import pytest
@@ -7,7 +10,7 @@ from cases import HIDDEN, INPUT, case
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lstmbook import CELLS, cells, run
+from lstmbook import CELLS, backprop, cells, layouts, record, run
 from lstmbook.cells import check_params, find, name_of
 
 NAMES = list(CELLS)
@@ -119,6 +122,7 @@ def test_step_keeps_float32_and_changes_nothing_it_is_given(name):
     h, new = cell.step(params, xs[:, 0], state)
     assert {a.dtype for a in (h, *new)} == {np.dtype(np.float32)}
     assert type(new) is cell.State
+    assert h is new.h, "as the protocol says"
 
 
 def test_modules_have_the_names_of_the_protocol():
@@ -165,7 +169,7 @@ def test_check_params_says_what_is_wrong():
     with pytest.raises(
         ValueError, match=r"params.W_x has shape \(4, 3, 5\); coupled with gates f g"
     ):
-        check_params("coupled", params)
+        check_params("coupled", CELLS["coupled"].Params(*params))
     with pytest.raises(
         ValueError,
         match=r"params.W_h has shape \(4, 5, 4\); lstm .* \(gates, hidden, hidden\) = \(4, 5, 5\)",
@@ -181,3 +185,72 @@ def test_check_params_says_what_is_wrong():
     cell, params, _, _ = case("gru_reset_after")
     with pytest.raises(ValueError, match=r"params.b_hn has shape \(3, 5\).*\(hidden\) = \(5,\)"):
         check_params(cell, _changed(params, b_hn=params.b))
+
+
+def test_params_of_another_cell_are_refused():
+    """By whose they are: a coupled cell and a GRU have the same names and shapes."""
+    _, gru, xs, _ = case("gru")
+    _, coupled, _, _ = case("coupled")
+    message = (
+        r"^coupled needs Params\(W_x, W_h, b\), got Params\(W_x, W_h, b\) of gru; "
+        r"coupled.Params\(\*params\) takes these numbers for coupled$"
+    )
+    for refused in (
+        lambda: run("coupled", gru, xs),
+        lambda: record("coupled", gru, xs),
+        lambda: backprop("coupled", gru, xs, np.zeros((*xs.shape[:2], HIDDEN))),
+        lambda: layouts.export("coupled", "keras", gru),
+    ):
+        with pytest.raises(TypeError, match=message):
+            refused()
+    with pytest.raises(TypeError, match=r"^gru needs .* of coupled; gru.Params\(\*params\)"):
+        run("gru", coupled, xs)
+    run("coupled", CELLS["coupled"].Params(*gru), xs)
+    for name in NAMES:
+        for other in NAMES:
+            if name != other:
+                with pytest.raises(TypeError, match=f"^{name} needs Params.* of {other}($|;)"):
+                    check_params(name, case(other).params)
+
+
+def test_params_of_a_readers_own_cell():
+    """It may use those of a cell here, or extend them; or the same names, which belong to all."""
+    cell, params, xs, state = case("lstm")
+    own = SimpleNamespace(**vars(cell))
+    run(own, params, xs, state)
+    extended = type("Extended", (cell.Params,), {})
+    run(cell, extended(*params), xs, state)
+    own.Params = extended
+    run(own, params, xs, state)
+    own.Params = namedtuple("Params", "W_x W_h b")
+    run(own, own.Params(*params), xs, state)
+    run(cell, own.Params(*params), xs, state)
+    with pytest.raises(TypeError, match=r"got Params\(W_x, W_h, b\) of lstm; lstm.Params\(\*para"):
+        run(own, params, xs, state)
+
+
+def test_sizes_of_zero_are_refused():
+    """There would be nothing to compute."""
+    for name in NAMES:
+        for input_size, hidden in (0, HIDDEN), (INPUT, 0):
+            cell, params, xs, state = case(name)
+            params = cell.Params(*(array[..., :hidden] for array in params))
+            params = params._replace(W_x=params.W_x[:, :input_size], W_h=params.W_h[:, :hidden])
+            message = rf"params.W_x has shape \(., {input_size}, {hidden}\); .* at least 1"
+            with pytest.raises(ValueError, match=message):
+                run(name, params, xs[..., :input_size], [part[:, :hidden] for part in state])
+
+
+def test_init_says_what_is_wrong():
+    for cell in CELLS.values():
+        rng = np.random.default_rng(0)
+        for arguments, error, message in [
+            ((0, 3, 4), TypeError, r"rng is 0; expected a generator .*np.random.default_rng\(0\)"),
+            ((rng, 3, 4, int), TypeError, "dtype is int64; weights are floats, for .* np.float32"),
+            ((rng, 0, 4), ValueError, r"shape \(., 0, 4\) cannot be made; sizes are at least 1"),
+            ((rng, 3, -1), ValueError, r"shape \(., 3, -1\) cannot be made; sizes are at least 1"),
+            ((rng, 3, 4.0), TypeError, r"shape \(., 3, 4.0\) cannot .*; sizes are whole numbers"),
+        ]:
+            with pytest.raises(error, match=message):
+                cell.init(*arguments)
+        assert cell.init(rng, np.int64(3), np.uint8(4)).W_x.shape[1:] == (3, 4)

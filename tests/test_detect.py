@@ -853,6 +853,12 @@ def test_errors():
         detect(w, xs, hs, state=np.ones((7, 5)))
     with pytest.raises(ValueError, match=r"lengths \(3,\); these do not fit together"):
         detect(w, xs, hs, lengths=[1, 2, 3])
+    with pytest.raises(TypeError, match="lengths has dtype float64; expected integers"):
+        detect(w, xs, hs, lengths=[1.5, 4])
+    with pytest.raises(ValueError, match="lengths has -1 at position 0; expected 0 to 4, the num"):
+        detect(w, xs, hs, lengths=[-1, 4])
+    with pytest.raises(ValueError, match=r"lengths has 5 at position 1; expected 0 to 4.*minimum"):
+        detect(w, xs, hs, lengths=[4, 5])
     with pytest.raises(ValueError, match="a state has the parts q; expected h, or h and c"):
         detect(w, xs, hs, state={"q": np.ones((2, 5))})
     with pytest.raises(ValueError, match="a state has 3 parts"):

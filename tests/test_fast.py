@@ -1,8 +1,11 @@
 """The fast path gives what `step` and `step_vjp` give, whatever it is handed."""
 
 import importlib
+import itertools
 import sys
+import threading
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -374,6 +377,30 @@ def test_compiled_loops_do_not_see_what_is_past_a_length(name, compiled):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("numba", [False, True])
+def test_no_weight_reaches_past_a_length(numba, request):
+    """Zero times NaN is not zero: what has ended is left out of the products."""
+    if numba:
+        request.getfixturevalue("compiled")
+    past = np.arange(TIME) >= np.array(LENGTHS)[:, None]
+    never = LENGTHS.index(0)
+    for name, dtype in itertools.product(CELLS, (np.float32, np.float64)):
+        for field in case(name).params._fields:
+            cell, params, xs, state = case(name, dtype=dtype)
+            getattr(params, field)[...] = np.nan
+            hs, final = run(cell, params, xs, state, lengths=LENGTHS)
+            d_hs, d_final = cotangents(np.random.default_rng(1), hs, final)
+            _, d_xs, d_state = backprop(
+                cell, params, xs, d_hs, d_final, state=state, lengths=LENGTHS
+            )
+            message = f"{name}, NaN in {field}"
+            np.testing.assert_array_equal(hs[past], 0, message)
+            np.testing.assert_array_equal(d_xs[past], 0, message)
+            for pairs in (zip(final, state, strict=True), zip(d_state, d_final, strict=True)):
+                for part, given_part in pairs:
+                    np.testing.assert_array_equal(part[never], given_part[never], message)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_compiled_tanh(dtype, compiled):
     """To four units in the last place, never beyond 1, and a NaN stays one."""
@@ -390,12 +417,13 @@ def test_the_compiled_tanh(dtype, compiled):
 
 @pytest.fixture
 def numba_again(monkeypatch):
-    """Numba is looked for anew, here and afterwards."""
+    """Numba is looked for anew, here and afterwards; it has not failed yet."""
     monkeypatch.undo()  # what the fixture above has put there
     for name in ("lstmbook.compiled", "lstmbook.compiled.loops"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.delattr("lstmbook.compiled", raising=False)
     monkeypatch.setenv("LSTMBOOK_NUMBA", "1")
+    monkeypatch.setattr(fast, "_failures", [])
     fast._compiled.cache_clear()
     yield monkeypatch
     fast._compiled.cache_clear()
@@ -412,21 +440,133 @@ def test_numba_can_be_forbidden(numba_again):
 
 
 def test_numba_can_be_missing(numba_again):
+    """Nothing is said: it is an extra."""
     numba_again.setitem(sys.modules, "numba", None)
     assert fast._compiled() is None
     run(*case("lstm"))
 
 
+def assert_said_once(warned, *parts):
+    """One warning with these parts, and how to switch the compiled loops off."""
+    (warning,) = warned
+    assert warning.category is RuntimeWarning
+    message = str(warning.message)
+    for part in ("compiled loops of lstmbook failed in Numba", *parts, "LSTMBOOK_NUMBA=0"):
+        assert part in message, message
+
+
+def assert_numpy_computes(warned, *parts):
+    """Twice forward and back, the results are right, and one warning has been given."""
+    cell, params, xs, state = case("lstm")
+    for _ in range(2):
+        assert_same(cell, params, xs, state, lengths=LENGTHS)
+    assert_said_once(warned, *parts)
+
+
 @pytest.mark.parametrize("error", [ImportError("Numba needs NumPy 2.2 or less"), RuntimeError()])
-def test_numba_can_fail(error, numba_again, numba):
-    """As it does on import for a NumPy it does not know, or where it cannot keep its work."""
+def test_numba_can_fail_at_its_import(error, numba_again, numba, recwarn):
+    """As it does for a NumPy that it does not know, or where it cannot keep its work."""
 
     def njit(**options):
         raise error
 
     numba_again.setattr(numba, "njit", njit)
-    assert fast._compiled() is None
-    run(*case("lstm"))
+    assert_numpy_computes(recwarn, f"({type(error).__name__}", str(error))
+
+
+def test_numba_can_fail_in_the_compiler(numba_again, numba, recwarn, tmp_path):
+    numba_again.setattr(numba.config, "CACHE_DIR", str(tmp_path))  # nothing is compiled already
+    loops = importlib.import_module("lstmbook.compiled.loops")
+    numba_again.setattr(loops, "cgutils", None)  # the helper with which a product is compiled
+    assert_numpy_computes(recwarn, "'NoneType' object has no attribute")
+
+
+def fails_when_done(loop, calls):
+    """A loop that writes NaN over its results and fails; the first of several threads does not."""
+
+    def fails(weights, xs, lengths, *rest):
+        end = loop(weights, xs, lengths, *rest)
+        first_row, sequences = xs[1], len(lengths)
+        if first_row == 0 and sequences < 6:
+            return end
+        for array, *_ in rest[:2]:  # hs, or d_hs and d_xs
+            if array.flags.writeable:
+                array[...] = np.nan
+        calls.append(loop)
+        raise SystemError("a loop that fails")
+
+    return fails
+
+
+@pytest.mark.parametrize("stage", ["forward", "back"])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_compiled_loop_can_fail(stage, threads, compiled, monkeypatch, recwarn):
+    """At its end, when results have been written. All is computed again by NumPy."""
+    monkeypatch.setattr(compiled, "WORTH_A_THREAD", 1)
+    monkeypatch.setattr(compiled, "threads", lambda: threads)
+    monkeypatch.setattr(fast, "_failures", [])
+    cell, params, xs, state = case("lstm", batch=6)
+    lengths, calls = [*LENGTHS, 3, 4], []
+    kind, forward, back = compiled.KINDS[cell]
+    loops = {"forward": forward, "back": back}
+    loops[stage] = fails_when_done(loops[stage], calls)
+    monkeypatch.setitem(compiled.KINDS, cell, (kind, *loops.values()))
+    for array in (*params, xs, *state):
+        array.setflags(write=False)
+    expected = results(slow(cell), params, xs, state, lengths=lengths)
+    hs, final, way_back = vjp(cell, params, xs, state, lengths=lengths)
+    cotangent = cotangents(np.random.default_rng(1), hs, final)
+    for _ in range(2):
+        d_params, d_xs, d_state = way_back(*cotangent)
+        got = [hs, *final, *d_params, d_xs, *d_state]
+        for a, b in zip(got, expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e-12)
+    assert_same(cell, params, xs, state, lengths=lengths)
+    assert len(calls) == max(1, threads - 1), "a loop that has failed is not tried again"
+    assert_said_once(recwarn, "SystemError: a loop that fails")
+
+
+def test_a_compiled_loop_can_fail_in_many_threads_of_the_caller(compiled, monkeypatch, recwarn):
+    """Each has its right results; one warning is given."""
+    monkeypatch.setattr(fast, "_failures", [])
+    cell, params, xs, state = case("gru", batch=6)
+    kind, forward, back = compiled.KINDS[cell]
+    calls, ready = [], threading.Barrier(4)
+
+    def fails(*arguments):
+        ready.wait(timeout=60)
+        fails_when_done(forward, calls)(*arguments)
+
+    monkeypatch.setitem(compiled.KINDS, cell, (kind, fails, back))
+    with ThreadPoolExecutor(4) as pool:
+        several = list(pool.map(lambda _: run(cell, params, xs, state)[0], range(4)))
+    expected, _ = run(slow(cell), params, xs, state)
+    for hs in several:
+        np.testing.assert_allclose(hs, expected, rtol=0, atol=1e-12)
+    assert len(calls) == 4
+    assert_said_once(recwarn, "SystemError: a loop that fails")
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError("no room"), KeyboardInterrupt(), FloatingPointError(), TimeoutError()]
+)
+def test_what_is_the_callers_is_raised(error, compiled, monkeypatch):
+    """And the compiled loops stay."""
+    monkeypatch.setattr(fast, "_failures", [])
+    cell, params, xs, state = case("lstm")
+    hs, _, back = vjp(cell, params, xs, state)
+
+    def fails(*arguments):
+        raise error
+
+    kind, *_ = compiled.KINDS[cell]
+    monkeypatch.setitem(compiled.KINDS, cell, (kind, fails, fails))
+    with pytest.raises(type(error)):
+        back(hs)
+    for function in (run, vjp):
+        with pytest.raises(type(error)):
+            function(cell, params, xs, state)
+    assert not fast._failures
 
 
 @pytest.mark.parametrize("numba", [False, True])

@@ -7,9 +7,11 @@ rounding. It needs the forward code alone, so it knows nothing of the backward c
 import functools
 import importlib
 import inspect
+import itertools
 import json
 import re
 import tracemalloc
+from collections import namedtuple
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,7 +22,7 @@ from cases import BATCH, HIDDEN, INPUT, LENGTHS, TIME, case
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lstmbook import CELLS, backprop, layouts, lstm, run
+from lstmbook import CELLS, LayoutError, backprop, layouts, lstm, run
 from lstmbook.compare import compare
 from lstmbook.sequence import vjp
 
@@ -472,6 +474,22 @@ def test_vjp_is_run_and_backprop(name, lengths, time_major, known):
             np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_the_way_back_keeps_nothing_that_may_change(known):
+    """But params and xs: not the lengths and the state that it was given, nor what it gave."""
+    for name, (batch, hidden) in itertools.product(NAMES, [(BATCH, HIDDEN), (1, HIDDEN), (4, 1)]):
+        cell, params, xs, state = case(name, batch=batch, hidden=hidden)
+        cell = cell if known else SimpleNamespace(**vars(cell))
+        lengths = np.array([5, 2, 0, TIME][:batch])
+        hs, final, back = vjp(cell, params, xs, state, lengths=lengths)
+        d_hs, d_final = cotangents(name, state, hs.shape)
+        expected = leaves(back(d_hs, d_final))
+        for array in (lengths, *state, hs, *final):
+            array[...] = 1
+        for a, b in zip(leaves(back(d_hs, d_final)), expected, strict=True):
+            np.testing.assert_array_equal(a, b, f"{name}, batch {batch}, hidden {hidden}")
+
+
 def test_vjp_stays_in_the_dtype_of_the_run():
     cell, params, xs, state = case("gru", dtype=np.float32)
     hs, _, back = vjp(cell, params, xs, state)
@@ -602,14 +620,44 @@ def test_backprop_is_that_of_the_framework_in_float32(framework, name):
     assert {d.dtype for d in leaves(theirs)} == {np.dtype(np.float32)}
 
 
-@pytest.mark.torch
-def test_backprop_of_torch_where_no_step_is_made():
-    """Then nothing depends on the weights."""
-    cell, params, xs, state = case("lstm")
-    d_hs, d_final = cotangents("lstm", state, (BATCH, TIME, HIDDEN))
-    options = {"state": state, "lengths": [0] * BATCH}
-    theirs = live_backprop("torch")(cell, params, xs, d_hs, d_final, **options)
-    assert_close(backprop(cell, params, xs, d_hs, d_final, **options), theirs, atol=0)
+@pytest.mark.parametrize(
+    "framework", [needs.param(need, framework) for framework, need in WITNESSES.items()]
+)
+def test_backprop_of_a_framework_takes_what_ours_takes(framework):
+    """The gradient at the final state by name, as TensorFlow has it; no shape but the right one."""
+    theirs = live_backprop(framework)
+    cell, params, xs, state = case("lstm", dtype=np.float32)
+    d_hs, (d_h, d_c) = cotangents("lstm", state, (BATCH, TIME, HIDDEN))
+    named = namedtuple("LSTMStateTuple", "c h")(c=d_c, h=d_h)
+    expected = backprop(cell, params, xs, d_hs, named, state=state)
+    assert_close(theirs(cell, params, xs, d_hs, named, state=state), expected, atol=1e-5)
+    wide = theirs(cell, params, xs, d_hs.astype(float), (d_h, d_c), state=state)
+    assert {d.dtype for d in leaves(wide)} == {np.dtype(float)}
+    for wrong, d_state, error, message in [
+        (d_hs[:1, :1], None, ValueError, "d_hs has shape (1, 1, 5); expected that of the outputs"),
+        (d_hs.swapaxes(0, 1), None, ValueError, "d_hs has shape (6, 4, 5)"),
+        (1.0, None, ValueError, "d_hs has shape ()"),
+        (d_hs > 0, None, TypeError, "d_hs has dtype bool; expected floats"),
+        (d_hs, (d_h[:1], d_c), ValueError, "d_state.h has shape (1, 5); expected (batch, hidden)"),
+        (d_hs, (d_h,), ValueError, "d_state is a tuple of 1; expected State(h, c)"),
+        (d_hs, d_h, TypeError, "d_state is one ndarray; expected State(h, c)"),
+    ]:
+        with pytest.raises(error, match=says(message)):
+            theirs(cell, params, xs, wrong, d_state)
+
+
+@pytest.mark.parametrize(
+    ("framework", "name"),
+    [
+        needs.param("tensorflow", "tf1", "gru_reset_after"),
+        needs.param("keras", "keras", "peephole"),
+        needs.param("torch", "torch", "gru"),
+    ],
+)
+def test_backprop_of_a_cell_that_the_framework_has_not(framework, name):
+    _, params, xs, _ = case(name)
+    with pytest.raises(LayoutError, match=f"cannot hold the cell '{name}'"):
+        live_backprop(framework)(name, params, xs, np.zeros((BATCH, TIME, HIDDEN)))
 
 
 RECORDED = json.loads((VECTORS / "index.json").read_text())["cases"]

@@ -547,6 +547,23 @@ def test_pull_back_is_the_transpose_of_export(cell, layout):
     assert [a.shape for a in pulled] == [a.shape for a in direction]
 
 
+def test_weights_that_are_no_numbers_stay():
+    """A network that has diverged is read as it is, NaN for NaN, tied gates too."""
+    for cell, layout in HELD:
+        params = params_for(cell, layout)
+        for array in params:
+            array[..., 0] = np.nan if array.any() else 0
+        loaded = load(cell, layout, export(cell, layout, params))
+        for ours, theirs in zip(params, loaded, strict=True):
+            np.testing.assert_allclose(ours, theirs, 0, 1e-12, err_msg=f"{cell} {layout}")
+    forgetful = load("lstm", "tf1", export("lstm", "tf1", case("lstm").params), forget_bias=np.nan)
+    assert np.isnan(forgetful.b).any(axis=1).tolist() == [False, True, False, False]
+    arrays = export("coupled", "keras", case("coupled").params)
+    arrays["kernel"][0, 0] = np.nan  # in the input gate alone
+    with pytest.raises(LayoutError, match="kernel is not that of a coupled cell"):
+        load("coupled", "keras", arrays)
+
+
 def test_pull_back_is_not_load():
     params = case("coupled").params
     arrays = export("coupled", "tf1_tied", params, forget_bias=0.0)

@@ -212,18 +212,6 @@ def test_bad_input_is_told_as_by_run():
             framework.run("lstm", params, xs[..., :2])
 
 
-@pytest.mark.parametrize("framework", ["tf1", "tflite"])
-def test_empty_batch_and_no_steps_do_what_run_does(framework):
-    cell, params, xs, state = case("lstm", dtype=np.float32)
-    module = getattr(live, framework)
-    none = cell.State(*(part[:0] for part in state))
-    theirs = module.run(cell, params, xs[:0], none)
-    assert compare(run(cell, params, xs[:0], none), theirs, atol=0).ok
-    hs, final = module.run(cell, params, xs[:, :0], state)
-    assert hs.size == 0  # eager dynamic_rnn forgets the other axes here
-    assert compare(run(cell, params, xs[:, :0], state)[1], final, atol=0).ok
-
-
 def test_keras_on_another_backend(monkeypatch):
     monkeypatch.setattr(live.keras.keras.backend, "backend", lambda: "jax")
     with pytest.raises(RuntimeError, match=r"backend 'jax'.*set KERAS_BACKEND=tensorflow"):

@@ -5,9 +5,11 @@ The layouts tf1, tf1_tied, keras, tflite and onnx are held to theirs in ``test_l
 
 import functools
 import importlib
+import itertools
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import needs
 import numpy as np
@@ -20,7 +22,7 @@ from lstmbook.layout_table import ONNX_NODES
 
 NEEDS = {
     **{module: module for module in ("torch", "flax", "haiku", "keras")},
-    "tf1_block": "tensorflow",
+    **dict.fromkeys(("tf1", "tf1_block", "tflite"), "tensorflow"),
     "onnx": "onnxruntime",
 }
 ATOL = {np.float32: 1e-6, np.float64: 1e-12}  # short sequences of small cells
@@ -99,25 +101,48 @@ def test_time_major_from_a_zero_state(layout, module, options, name, dtype):
     assert_same(ours, theirs, ATOL[dtype])
 
 
-each_module = pytest.mark.parametrize(
-    "module",
-    [needs.param(NEEDS[module], module) for module in ("torch", "flax", "haiku", "tf1_block")],
+@pytest.mark.parametrize("module", [needs.param(NEEDS[name], name) for name in NEEDS])
+def test_without_a_step_or_a_sequence(module):
+    """Outputs of zeros in their full shape, the state that was given; and so the way back."""
+    theirs, cells = framework(module), []
+    for name, time_major in itertools.product(CELLS, (False, True)):
+        cell, params, xs, state = case(name, dtype=np.float32)
+        rng = np.random.default_rng(3)
+        d_final = cell.State(*(rng.normal(size=a.shape).astype(np.float32) for a in state))
+        none, d_none = (cell.State(*(part[:0] for part in parts)) for parts in (state, d_final))
+        for inputs, first, d_last, lengths in [
+            (xs[:, :0], state, d_final, None),
+            (xs[:, :0], state, d_final, [0] * BATCH),
+            (xs[:0], none, d_none, None),
+            (xs[:0], none, d_none, []),
+            (xs, state, d_final, [0] * BATCH),
+        ]:
+            what = f"{name}, inputs {inputs.shape}, lengths {lengths}, time_major {time_major}"
+            inputs = inputs.swapaxes(0, 1) if time_major else inputs
+            zeros = np.zeros((*inputs.shape[:2], HIDDEN), np.float32)
+            options = {"lengths": lengths, "time_major": time_major}
+            try:
+                hs, final = theirs.run(cell, params, inputs, first, **options)
+            except LayoutError:  # a cell that this framework has not
+                break
+            cells.append(name)
+            assert type(final) is cell.State, what
+            pairs = [(hs, zeros), *zip(final, first, strict=True)]
+            if hasattr(theirs, "backprop"):
+                d_hs = rng.normal(size=zeros.shape).astype(np.float32)
+                d_params, d_xs, d_first = theirs.backprop(
+                    cell, params, inputs, d_hs, d_last, state=first, **options
+                )
+                pairs += [(d_xs, 0 * inputs), *zip(d_first, d_last, strict=True)]
+                pairs += zip(d_params, (0 * array for array in params), strict=True)
+            for got, expected in pairs:
+                np.testing.assert_array_equal(got, expected, what, strict=True)
+    assert len(set(cells)) > 1
+
+
+@pytest.mark.parametrize(
+    "module", [needs.param(NEEDS[name], name) for name in ("torch", "flax", "haiku", "tf1_block")]
 )
-
-
-@each_module
-def test_empty_batch_and_no_steps_do_what_run_does(module):
-    cell, params, xs, state = case("lstm", dtype=np.float32)
-    theirs = framework(module)
-    none = cell.State(*(part[:0] for part in state))
-    for arguments in ((xs[:0], none), (xs[:, :0], state)):
-        assert_same(run(cell, params, *arguments), theirs.run(cell, params, *arguments), 0)
-    lengths = [0] * BATCH
-    ours = run(cell, params, xs, state, lengths=lengths)
-    assert_same(ours, theirs.run(cell, params, xs, state, lengths=lengths), 0)
-
-
-@each_module
 def test_bad_input_is_told_as_by_run(module):
     _, params, xs, _ = case("lstm", dtype=np.float32)
     theirs = framework(module)
@@ -151,6 +176,32 @@ def test_a_missing_framework_is_named(module, package, extra):
     assert done.returncode == 1
     mend = rf"ImportError: .* needs? \w+.*pip install 'lstmbook\[{extra}\]'"
     assert re.search(mend, done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("module", "package", "name", "old"),
+    [
+        ("flax", "flax", "Flax", "0.9.12"),
+        ("haiku", "dm-haiku", "Haiku", "0.0.9rc1"),
+        ("flax", "jax", "JAX", "0.4.38"),
+        ("haiku", "jax", "JAX", "0.5.2"),
+        ("keras", "keras", "Keras", "2.15.0"),
+    ],
+)
+def test_a_framework_that_is_too_old_is_named(module, package, name, old):
+    """With its version, and the one that pyproject.toml asks for; Keras 3 comes with TensorFlow."""
+    framework(module)
+    pyproject = Path(__file__).parent.parent.joinpath("pyproject.toml").read_text(encoding="utf-8")
+    oldest = "3" if package == "keras" else re.search(rf'"{package}>=([\d.]+)"', pyproject)[1]
+    code = (
+        "from importlib import metadata; real = metadata.version; "
+        f"metadata.version = lambda name: {old!r} if name == {package!r} else real(name); "
+        f"import lstmbook.live.{module}"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    mend = rf"ImportError: .* needs? {name} >= {oldest}; found {old}\. pip install --upgrade '"
+    assert re.search(mend, done.stderr), done.stderr
 
 
 def test_the_loop_calls_their_step():

@@ -40,7 +40,13 @@ class Cell(Protocol):
         hidden_size: int,
         dtype: DTypeLike = np.float32,
     ) -> Any:
-        """Fresh Params."""
+        """Fresh Params.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For what is no generator, size or dtype of floats.
+        """
 
     def zero_state(self, params: Any, batch: int) -> Any:
         """The zero State, in the dtype of params."""
@@ -60,7 +66,8 @@ class Cell(Protocol):
         Returns
         -------
         h : (batch, hidden) array
-            The output, which is also the new hidden state.
+            The output, which is also the new hidden state: it is the array ``state.h`` itself, so
+            what is written into one is written into the other.
         state : State
             The new state. All is in the dtype of the arguments, and none of them is changed.
         """
@@ -132,7 +139,7 @@ def name_of(cell: Cell | str) -> str:
 
 
 def check_params(cell: Cell | str, params: Any) -> Any:
-    """Params of the cell as arrays, after a check of names, shapes and dtypes.
+    """Params of the cell as arrays, after a check of their cell, names, shapes and dtypes.
 
     Raises
     ------
@@ -143,9 +150,19 @@ def check_params(cell: Cell | str, params: Any) -> Any:
     label = _label(module)
     fields = module.Params._fields
     got = getattr(params, "_fields", None)
-    if got != fields:
+    others = [
+        name
+        for name, known in CELLS.items()
+        if isinstance(params, known.Params) and not issubclass(module.Params, known.Params)
+    ]
+    if got != fields or others:
         what = f"Params({', '.join(got)})" if got else type(params).__name__
-        raise TypeError(f"{label} needs Params({', '.join(fields)}), got {what}")
+        mend = ""
+        if others:
+            what += f" of {others[0]}"
+            if got == fields and len(CELLS[others[0]].GATES) == len(module.GATES):
+                mend = f"; {label}.Params(*params) takes these numbers for {label}"
+        raise TypeError(f"{label} needs Params({', '.join(fields)}), got {what}{mend}")
     params = module.Params(*map(np.asarray, params))
     for field, array in zip(fields, params, strict=True):
         if array.dtype.kind not in "fc":
@@ -157,6 +174,11 @@ def check_params(cell: Cell | str, params: Any) -> Any:
         raise ValueError(
             f"params.W_x has shape {params.W_x.shape}; expected (gates, input, hidden) = "
             f"({len(module.GATES)}, input, hidden)"
+        )
+    if not all(params.W_x.shape[1:]):
+        raise ValueError(
+            f"params.W_x has shape {params.W_x.shape}; expected (gates, input, hidden) with an "
+            "input and a hidden size of at least 1"
         )
     sizes = {"gates": len(module.GATES), "peepholes": len(getattr(module, "PEEPHOLES", ""))}
     sizes["input"], sizes["hidden"] = params.W_x.shape[1:]

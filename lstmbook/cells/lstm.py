@@ -42,13 +42,13 @@ def init(
     rng: np.random.Generator, input_size: int, hidden_size: int, dtype: DTypeLike = np.float32
 ) -> Params:
     """Fresh weights: Glorot-uniform kernels, zero biases but 1 for the forget gate."""
-    b = np.zeros((4, hidden_size), dtype)
-    b[GATES.index("f")] = 1
-    return Params(
+    params = Params(
         W_x=glorot(rng, 4, input_size, hidden_size, dtype=dtype),
         W_h=glorot(rng, 4, hidden_size, hidden_size, dtype=dtype),
-        b=b,
+        b=np.zeros((4, hidden_size), dtype),
     )
+    params.b[GATES.index("f")] = 1
+    return params
 
 
 def zero_state(params: Params, batch: int) -> State:

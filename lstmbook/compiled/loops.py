@@ -450,8 +450,9 @@ def _collect(room, start, stop, ahead, W_xT, xs, lengths, d_xs, h, d_W_x, d_W_h)
         _add_product(d_x[::1], dz[:rows:1], W_xT)
         for t in range(start, stop):
             for s in range(batch):
-                out = d_xs[0][_place(d_xs, s, t)]
-                _copy(out, d_x[(t - start) * batch + s, : len(out)])
+                if t < lengths[s]:  # past it they are zero, even where a weight is NaN
+                    out = d_xs[0][_place(d_xs, s, t)]
+                    _copy(out, d_x[(t - start) * batch + s, : len(out)])
 
 
 @compiled
@@ -472,11 +473,25 @@ def _add_gradient(d_W, columns, dz, ahead, panel):
 
 
 @compiled
+def _through_state(d_h, dz, W_hT, lengths, t, kept):
+    """``d_h += dz W_h^T``, but for sequences that have ended: zero times NaN is not zero. ``kept``
+    is room for their gradients.
+    """
+    for s in range(len(lengths)):
+        if t >= lengths[s]:
+            _copy(kept[s], d_h[s])
+    _add_product(d_h[::1], dz, W_hT)
+    for s in range(len(lengths)):
+        if t >= lengths[s]:
+            _copy(d_h[s], kept[s])
+
+
+@compiled
 def rnn_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, gradients):
     """The weights are ``W_x^T, W_h^T``, the gradients those of ``W_x, W_h``."""
     (W_xT, W_hT), (h,), (d_h,), (d_W_x, d_W_h) = weights, states, d_states, gradients
     batch, end = len(lengths), lengths.max()
-    room = _room(weights, batch, end, xs, d_xs, z, h)
+    room, kept = _room(weights, batch, end, xs, d_xs, z, h), np.empty_like(d_h)
     dz = room[0]
     steps = len(dz) // batch
     for t in range(end - 1, -1, -1):
@@ -485,7 +500,7 @@ def rnn_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, gradients):
             if t < lengths[s]:
                 _add(d_h[s], d_hs[0][_place(d_hs, s, t)])
                 _rnn_row_back(h[t + 1, s], d_h[s], dz[first + s])
-        _add_product(d_h[::1], dz[first::1][:batch], W_hT)
+        _through_state(d_h, dz[first::1][:batch], W_hT, lengths, t, kept)
         if not first:
             stop = min(t + steps, end)
             _collect(room, t, stop, 0, W_xT, xs, lengths, d_xs, h, d_W_x, d_W_h)
@@ -507,7 +522,7 @@ def lstm_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, gradients):
     (W_xT, W_hT, p, places, coupled), (h, c) = weights, states
     (d_h, d_c), (d_W_x, d_W_h, d_p) = d_states, gradients
     (_, batch, hidden), end = h.shape, lengths.max()
-    room = _room(weights, batch, end, xs, d_xs, z, h)
+    room, kept = _room(weights, batch, end, xs, d_xs, z, h), np.empty_like(d_h)
     dz = room[0]
     steps = len(dz) // batch
     for t in range(end - 1, -1, -1):
@@ -523,7 +538,7 @@ def lstm_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, gradients):
                 _add_times(d_p[0], d_i, old)
                 _add_times(d_p[1], d_f, old)
                 _add_times(d_p[2], d_o, new)
-        _add_product(d_h[::1], dz[first::1][:batch], W_hT)
+        _through_state(d_h, dz[first::1][:batch], W_hT, lengths, t, kept)
         if not first:
             stop = min(t + steps, end)
             _collect(room, t, stop, 0, W_xT, xs, lengths, d_xs, h, d_W_x, d_W_h)
@@ -554,7 +569,8 @@ def gru_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, gradients):
     (W_xT, W_hT, W_hnT), (d_W_x, d_W_h, d_W_hn) = weights, gradients
     (h,), (d_h,) = states, d_states
     (_, batch, hidden), end, after = h.shape, lengths.max(), W_hnT.size == 0
-    room, d_reset = _room(weights, batch, end, xs, d_xs, z, h), np.zeros_like(d_h)
+    room = _room(weights, batch, end, xs, d_xs, z, h)
+    d_reset, kept = np.zeros_like(d_h), np.empty_like(d_h)
     dz = room[0]
     steps = len(dz) // batch
     for t in range(end - 1, -1, -1):
@@ -578,7 +594,7 @@ def gru_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, gradients):
                     d_r = _gru_gates(dz[first + s], hidden)[1]
                     _reset_back(r, h[t, s], d_reset[s], d_r)
                     _add_times(d_h[s], r, d_reset[s])
-        _add_product(d_h[::1], dz[first::1, hidden:][:batch], W_hT)
+        _through_state(d_h, dz[first::1, hidden:][:batch], W_hT, lengths, t, kept)
         if not first:
             stop = min(t + steps, end)
             _collect(room, t, stop, hidden, W_xT, xs, lengths, d_xs, h, d_W_x, d_W_h)

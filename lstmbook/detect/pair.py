@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..activations import Array
+from ..arguments import check_range, whole_numbers
 
 __all__ = ["Pair", "pairs_of", "precision_of", "sizes_of"]
 
@@ -77,15 +78,24 @@ def sizes_of(xs: Array, hs: Array) -> tuple[int, int]:
 
 
 def pairs_of(xs: Array, hs: Array, state: Any, final: Any, lengths: Any) -> Iterator[Pair]:
-    """Every reading of the pair; none if the shapes of its parts do not fit together."""
+    """Every reading of the pair; none if the shapes of its parts do not fit together.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For lengths that are no numbers of steps in any reading.
+    """
     hidden = hs.shape[-1]
-    lengths = None if lengths is None else np.atleast_1d(np.asarray(lengths))
+    lengths = None if lengths is None else np.atleast_1d(whole_numbers(lengths))
     if xs.ndim == 3:
         readings = [(BATCH_FIRST, xs.swapaxes(0, 1)), (TIME_FIRST, xs)]
     else:
         readings = [(SEQUENCE, xs[:, None]), (STEP, xs[None])]
     if readings[0][1].shape[:2] == readings[1][1].shape[:2] == (1, 1):
         readings = [("", readings[0][1])]
+    if lengths is not None:
+        steps_of = [len(inputs) for _, inputs in readings if lengths.shape == inputs.shape[1:2]]
+        check_range(lengths, max(steps_of, default=max(xs.shape[:-1])))
     for axes, inputs in readings:
         steps, batch = inputs.shape[:2]
         outputs, last = _outputs(hs, axes, xs.ndim, steps, batch)

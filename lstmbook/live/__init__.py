@@ -3,7 +3,8 @@
 ``live.tf1`` (TensorFlow's v1 cells), ``live.tf1_block`` (its fused operators), ``live.keras``
 (Keras 3), ``live.tflite`` (TensorFlow Lite's kernel), ``live.onnx`` (ONNX Runtime), ``live.torch``
 (PyTorch), ``live.flax`` and ``live.haiku`` (on JAX). Each has ``run`` with the signature and the
-return of `lstmbook.run`; tf1, keras and torch have ``backprop`` as well. A module imports its
+return of `lstmbook.run`; tf1, keras and torch have ``backprop`` as well. Without any step or any
+sequence a framework that would fail is not asked: there is nothing to compute. A module imports its
 framework when it is itself imported, which takes a few seconds for TensorFlow.
 """
 

@@ -7,14 +7,16 @@ from numpy.typing import ArrayLike
 
 from .. import layouts
 from ..activations import Array
+from ..arguments import check_arguments
 from ..cells import Cell, find, name_of
-from ..sequence import check_arguments
 from ._jax import jax, precision
 from ._loop import run_steps
+from ._versions import need
 
+need("lstmbook.live.haiku needs", "Haiku", "dm-haiku", "0.0.16", "jax")
 try:
     import haiku
-except ImportError as error:
+except (ImportError, AttributeError) as error:  # AttributeError: a JAX that it does not know
     raise ImportError(
         f"lstmbook.live.haiku needs Haiku, which cannot be imported here ({error}); "
         "pip install 'lstmbook[jax]' brings it"

@@ -6,13 +6,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .. import layouts
+from .. import layouts, sequence
 from ..activations import Array
+from ..arguments import check_arguments, check_backprop
 from ..cells import Cell, check_params, find, name_of
-from ..sequence import check_arguments
 from ._loop import swap
 from ._tensorflow import tf
+from ._versions import need
 
+need("lstmbook.live.keras needs", "Keras", "keras", "3", "tf")
 try:
     import keras
 except ImportError as error:
@@ -100,6 +102,8 @@ def run(
         keras_2: Any = importlib.import_module("tensorflow.python.keras.saving.hdf5_format")
         arrays = list(layouts.export(cell, "keras_cudnn", params).values())
         layer.set_weights(keras_2.preprocess_weights_for_loading(layer, arrays, "2"))
+    if not xs.size:  # TensorFlow raises an error
+        return sequence.run(cell, params, xs, state, lengths=lengths, time_major=time_major)
     xs = swap(xs, time_major)  # Keras 3 knows batch first alone
     mask = None if lengths is None else np.arange(xs.shape[1]) < checked[:, None]
     hs, *final = layer(xs, initial_state=list(state), mask=mask)
@@ -122,11 +126,16 @@ def backprop(
     Same signature and return as `lstmbook.backprop`.
     """
     name, cell = name_of(cell), find(cell)
-    params, xs, state, checked = check_arguments(cell, params, xs, state, lengths, time_major)
-    d_final = cell.zero_state(params, len(state.h)) if d_state is None else d_state
-    xs, d_hs = swap(xs, time_major), swap(np.asarray(d_hs, xs.dtype), time_major)
-    mask = None if lengths is None else np.arange(xs.shape[1]) < checked[:, None]
+    params, xs, d_hs, d_final, state, checked = check_backprop(
+        cell, params, xs, d_hs, d_state, state, lengths, time_major
+    )
     layer = make(cell, params)
+    if not xs.size:
+        return sequence.backprop(
+            cell, params, xs, d_hs, d_final, state=state, lengths=lengths, time_major=time_major
+        )
+    xs, d_hs = swap(xs, time_major), swap(d_hs, time_major)
+    mask = None if lengths is None else np.arange(xs.shape[1]) < checked[:, None]
     arguments = [keras.ops.convert_to_tensor(array) for array in (xs, *state)]
     with tf.GradientTape() as tape:
         tape.watch(arguments)
@@ -135,7 +144,7 @@ def backprop(
     found = tape.gradient(
         ends,
         [*weights.values(), *arguments],
-        output_gradients=[tf.constant(d, xs.dtype) for d in (d_hs, *d_final)],
+        output_gradients=[tf.constant(d) for d in (d_hs, *d_final)],
         unconnected_gradients="zero",
     )
     gradients = [d.numpy() for d in found]

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .. import layouts
+from .. import layouts, sequence
 from ..activations import Array
+from ..arguments import check_arguments
 from ..cells import Cell, find, name_of
 from ..layout_table import ONNX_NODES
-from ..sequence import check_arguments
 from ._loop import swap
 
 try:
@@ -95,11 +95,14 @@ def run(
     params, xs, state, checked = check_arguments(cell, params, xs, state, lengths, time_major)
     if xs.dtype != np.float32:
         raise TypeError(f"ONNX Runtime's recurrent kernels are float32, got {xs.dtype}")
+    node = model(cell, params)
+    if not xs.size:  # ONNX Runtime ends the process where there is no sequence
+        return sequence.run(cell, params, xs, state, lengths=lengths, time_major=time_major)
     xs = swap(xs, not time_major)  # ONNX knows time first alone
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(
-        model(cell, params).SerializeToString(), options, providers=["CPUExecutionProvider"]
+        node.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
     feeds = {f"initial_{name}": part[None] for name, part in state._asdict().items()}
     feeds |= {"X": np.ascontiguousarray(xs), "sequence_lens": checked.astype(np.int32)}

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .. import layouts
+from .. import layouts, sequence
 from ..activations import Array
+from ..arguments import check_arguments, check_backprop
 from ..cells import Cell, check_params, find, name_of
 from ..layouts import LAYOUTS
-from ..sequence import check_arguments
 from ._tensorflow import find_rnn_cell, quiet, tf
 
 __all__ = ["backprop", "make", "rnn_cell", "run", "step"]
@@ -127,6 +127,9 @@ def run(
             return tflite.run(cell, params, xs, state, lengths=lengths, time_major=time_major)
     elif tied is not None:
         raise ValueError(f"tied concerns coupled and coupled_peephole; the cell is {name}")
+    layouts.describe(name, _layout(name))  # or a LayoutError
+    if not xs.size:  # eager dynamic_rnn loses the other axes
+        return sequence.run(cell, params, xs, state, lengths=lengths, time_major=time_major)
 
     def compute() -> tuple[Any, list[Any]]:
         theirs, assigned = _make(cell, params, forget_bias)
@@ -175,9 +178,14 @@ def backprop(
     """
     name = name_of(cell)
     cell = find(cell)
-    params, xs, state, checked = check_arguments(cell, params, xs, state, lengths, time_major)
-    d_final = cell.zero_state(params, len(state.h)) if d_state is None else d_state
-    keys = [stored.name for stored in LAYOUTS[_layout(name)].cells[name]]
+    params, xs, d_hs, d_final, state, checked = check_backprop(
+        cell, params, xs, d_hs, d_state, state, lengths, time_major
+    )
+    keys = [stored.name for stored in layouts.describe(name, _layout(name))]
+    if not xs.size:
+        return sequence.backprop(
+            cell, params, xs, d_hs, d_final, state=state, lengths=lengths, time_major=time_major
+        )
 
     def compute() -> tuple[Any, list[Any]]:
         theirs, assigned = _make(cell, params, forget_bias)

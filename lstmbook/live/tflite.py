@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike
 
 from .. import layouts
 from ..activations import Array
+from ..arguments import check_arguments
 from ..cells import Cell, find, name_of
-from ..sequence import check_arguments
 from ._loop import swap
 from ._tensorflow import quiet
 

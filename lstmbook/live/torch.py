@@ -7,8 +7,8 @@ from numpy.typing import ArrayLike
 
 from .. import layouts
 from ..activations import Array
+from ..arguments import check_arguments, check_backprop
 from ..cells import Cell, check_params, find, name_of
-from ..sequence import check_arguments
 from ._loop import swap
 
 try:
@@ -85,16 +85,17 @@ def backprop(
 ) -> tuple[Any, Array, Any]:
     """PyTorch's own gradients (autograd), brought to our Params; as `lstmbook.backprop`."""
     name, cell = name_of(cell), find(cell)
-    params, xs, state, checked = check_arguments(cell, params, xs, state, lengths, time_major)
-    d_final = cell.zero_state(params, len(state.h)) if d_state is None else d_state
-    xs, d_hs = swap(xs, time_major), swap(np.asarray(d_hs, xs.dtype), time_major)
+    params, xs, d_hs, d_final, state, checked = check_backprop(
+        cell, params, xs, d_hs, d_state, state, lengths, time_major
+    )
+    xs, d_hs = swap(xs, time_major), swap(d_hs, time_major)
     layer = make(cell, params)
     arguments = [_tensor(array).requires_grad_() for array in (xs, *state)]
     weights = dict(layer.named_parameters())
     found = torch.autograd.grad(
         _forward(layer, *arguments, lengths=checked),
         [*weights.values(), *arguments],
-        [_tensor(np.asarray(d, xs.dtype)) for d in (d_hs, *d_final)],
+        [_tensor(d) for d in (d_hs, *d_final)],
         allow_unused=True,  # with no step to make, nothing depends on the weights
         materialize_grads=True,
     )
