@@ -20,12 +20,14 @@ class Facts(NamedTuple):
 
     kind: str | None = None  # "lstm", "coupled", "rnn", "dense"
     forget_bias: float | None = None
-    activation: str | None = None  # TensorFlow's operator, such as Tanh
+    activation: str | None = None  # TensorFlow's operator, such as Tanh; several if none is known
     clip: bool = False
 
 
 _PASSED = ("Identity", "Enter", "RefEnter", "ReadVariableOp", "Switch", "RefSwitch", "Cast")
 _ACTIVATIONS = ("Tanh", "Relu", "Relu6", "Sigmoid", "Elu", "Selu", "Softplus", "Softsign")
+_BENDS = (*_ACTIVATIONS, "LeakyRelu", "Minimum", "Maximum", "ClipByValue", "Softmax", "Exp", "Erf")
+_ENDS = ("Exit", "NextIteration", "TensorArrayWriteV3", "TensorArrayWrite")  # of one step
 
 
 class Graph:
@@ -52,22 +54,34 @@ class Graph:
                     return self._of_split(user)
                 if user.op in _ACTIVATIONS:
                     return Facts("rnn" if self._loops(variable) else "dense", None, user.op)
-            return Facts() if self._loops(variable) else Facts("dense")
+            if self._loops(variable):
+                return Facts(activation=self._activation(node.name))
+            return Facts("dense")
         return Facts()
+
+    def _activation(self, value: str) -> str | None:
+        """What a value goes through: an activation, or the operators that are there instead."""
+        found = [node.op for node in self._users(value)]
+        return next((op for op in found if op in _ACTIVATIONS), None) or "/".join(found) or None
+
+    def bends(self, variable: str, scope: str) -> set[str]:
+        """The operators that bend numbers in one step of the layer with this recurrent kernel."""
+        top = scope.rpartition("/")[0] or scope  # a bidirectional layer's names stand one above
+        found, waiting, seen = set(), [variable], set()
+        while waiting:
+            for node in self.readers.get(waiting.pop(), ()):
+                if node.name not in seen and (node.name + "/").startswith(f"{top}/"):
+                    seen.add(node.name)
+                    found |= {node.op} & set(_BENDS)
+                    waiting += [node.name] * (node.op not in _ENDS)
+        return found
 
     def _of_split(self, split: Any) -> Facts:
         gates = split.attr["num_split"].i
         if gates not in (3, 4):
             return Facts()
         candidate, forget = (1, 2) if gates == 4 else (0, 1)
-        activation = next(
-            (
-                node.op
-                for node in self._users(f"{split.name}:{candidate}")
-                if node.op in _ACTIVATIONS
-            ),
-            None,
-        )
+        activation = self._activation(f"{split.name}:{candidate}")
         bias = None
         for node in self._users(f"{split.name}:{forget}"):
             if node.op == "Sigmoid":
