@@ -359,12 +359,15 @@ def test_keras_weights_alone(model, h5py):
         else:
             assert found[key].cell == cell
             assert found[key].reverse == (reverse and key != "back")
-    assert found["odd"].note == "no configuration in the file: tanh and sigmoid assumed"
+    assert found["odd"].assumed == (
+        "no configuration in the file: tanh and sigmoid (the default of Keras since 2.12) and the "
+        "forward direction assumed",
+    )
     found = files.read(folder / "m.weights.h5", cells={"nest/gru": "gru"})
     assert "gru" in [one.cell for one in found]
 
 
-def h5_of(h5py, path, groups, config=None):
+def h5_of(h5py, path, groups, config=None, version="2.2.4"):
     """The older HDF5 form, as Keras 1 and 2 wrote it."""
     with h5py.File(path, "w") as file:
         root = file
@@ -372,7 +375,8 @@ def h5_of(h5py, path, groups, config=None):
             file.attrs["model_config"] = json.dumps(config)
             root = file.create_group("model_weights")
         root.attrs["layer_names"] = [name.encode() for name in groups]
-        root.attrs["keras_version"] = b"2.2.4"
+        if version:
+            root.attrs["keras_version"] = version.encode()
         for name, arrays in groups.items():
             group = root.create_group(name)
             group.attrs["weight_names"] = [key.encode() for key in arrays]
@@ -398,15 +402,176 @@ def test_keras_2_weights_alone(h5py, tmp_path):
         "bidirectional_1": less,
         "dense_1": {"dense_1/kernel:0": np.zeros((4, 1)), "dense_1/bias:0": np.zeros(1)},
     })  # fmt: skip
-    found = files.read(path)
+    given = {"lstm_1": "lstm", "bidirectional_1/backward_gru_1": "gru"}  # their gates had sigmoid
+    found = files.read(path, cells=given)
     assert [one.name for one in found] == [
         "lstm_1", "cu_dnngru_1", "bidirectional_1/backward_gru_1"
     ]  # fmt: skip
     same(found[0], lstm, atol=0)
     same(found[1], cudnn, atol=0)
     same(found[2], gru._replace(reverse=True), atol=0)
-    assert (found[1].layout, found[1].note) == ("keras_cudnn", "")
-    assert "Keras before 2.3 took hard_sigmoid by default" in found[0].note
+    direction = "no configuration in the file: the forward direction assumed"
+    assert [one.layout for one in found] == ["keras", "keras_cudnn", "keras"]
+    assert [(one.note, one.assumed) for one in found] == [
+        (f"lstm, as given; {direction}", (direction,)), (direction, (direction,)),
+        ("gru, as given", ()),
+    ]  # fmt: skip
+
+
+# What the gates of LSTM and GRU have unless they are told otherwise, by what a file says. Measured
+# with Keras 2.2.5 and TensorFlow 1.12 to 2.3; the others by the sources of the releases.
+DEFAULTS = {
+    "": "hard_sigmoid",  # Keras 1 wrote no version beside weights
+    **dict.fromkeys(["2.0.6", "2.1.4", "2.2.0", "2.2.5", "2.1.6-tf"], "hard_sigmoid"),
+    "2.2.4-tf": "either",  # TensorFlow 1.13 to 1.15, and 2.0
+    **dict.fromkeys(["2.3.0", "2.3.1", "2.3.0-tf", "2.4.0", "2.10.0", "3.15.1"], "sigmoid"),
+    "newest": "either",
+}
+
+
+def test_the_gates_of_weights_alone_are_those_of_their_keras(h5py, tmp_path):
+    """hard_sigmoid by default is no cell of ours, and is not taken for one."""
+    cells = ("rnn", "lstm", "gru", "gru_reset_after")
+    made = {f"{cell}_1": keras_arrays(cell, f"{cell}_1/") for cell in cells}
+    made["cudnn_1"] = keras_arrays("lstm", "cudnn_1/", "keras_cudnn")
+    groups = {name: arrays for name, (_, arrays) in made.items()}
+    for version, gates in DEFAULTS.items():
+        path = h5_of(h5py, tmp_path / "w.h5", groups, version=version)
+        for one in files.read(path):
+            expected, what = made[one.name][0], (version, one.name, one.note)
+            certain = one.name in ("rnn_1", "cudnn_1")  # tanh in every release; no choice
+            if certain or gates == "sigmoid":
+                same(one, expected, atol=0)
+                assert one.assumed, what
+                told = f"sigmoid (the default of Keras {version})"
+                assert certain or told in one.note, what
+            else:
+                assert (one.cell, one.candidates) == (None, (expected.cell,)), what
+                assert "hard_sigmoid" in one.note, what
+                assert "model.to_json(), given as config" in one.note, what
+
+
+def test_keras_before_1_is_named(h5py, tmp_path):
+    with h5py.File(tmp_path / "w.h5", "w") as file:
+        file.attrs["nb_layers"] = 1
+        file["layer_0/param_0"] = np.zeros((3, 4))
+    with pytest.raises(FileError, match=r"is of Keras before 1\.0"):
+        files.read(tmp_path / "w.h5")
+
+
+def json_of(path, layers, **more):
+    """What model.to_json() gives, in a file."""
+    layers = [{"class_name": kind, "config": config} for kind, config in layers]
+    config = {"class_name": "Sequential", "config": {"name": "m", "layers": layers}}
+    path.write_text(json.dumps(config | more))
+    return path
+
+
+def keras_config(name, **more):
+    return {"name": name, "units": 4, "activation": "tanh", "go_backwards": False} | more
+
+
+def test_a_configuration_beside_the_weights_tells_the_rest(h5py, tmp_path):
+    """rnnmorph, for one, keeps eval_model.h5 and eval_model.json."""
+    lstm, first = keras_arrays("lstm", "a/", hidden=4)
+    _, second = keras_arrays("gru", "b/", input_size=4, hidden=4)
+    path = h5_of(h5py, tmp_path / "w.h5", {"a": first, "b": second}, version="2.1.4")
+    assert [one.cell for one in files.read(path)] == [None, None]
+    a = ("LSTM", keras_config("a", recurrent_activation="sigmoid", go_backwards=True))
+    b = ("GRU", keras_config("b", recurrent_activation="hard_sigmoid"))
+    dropped = ("Dropout", {"name": "c", "rate": 0.5})
+    for name in ("m.json", "w.json"):
+        config = json_of(tmp_path / name, [a, dropped, b], keras_version="2.1.4")
+        beside = name == "w.json"
+        words = f"by the configuration in {name}" + " beside it" * beside
+        one, two = files.read(path, config=None if beside else config)
+        same(one, lstm._replace(reverse=True), atol=0)
+        assert one.note.endswith(f"last step first; {words}")
+        assert (one.assumed, two.cell) == ((), None)
+        assert re.search(says("GRU with recurrent_activation='hard_sigmoid'", words), two.note)
+    (tmp_path / "w.json").write_text('{"words": [1, 2]}')  # of that name, but something else
+    assert files.read(path)[0].candidates == ("lstm",)
+
+
+def test_forms_of_a_configuration(keras, h5py, tmp_path):
+    """What to_json and get_config give; that of Keras 3 belongs to arrays that have numbers."""
+    model = keras.Sequential([keras.Input((None, 3)), keras.layers.LSTM(4, activation="relu")])
+    model.save_weights(tmp_path / "m.weights.h5")
+    [one] = files.read(tmp_path / "m.weights.h5")
+    assert one.assumed
+    own = json.loads(model.to_json())
+    forms = [own, model.to_json(), own["config"], own["config"]["layers"]]
+    for k, form in enumerate(forms):
+        (tmp_path / "m.json").write_text(json.dumps(form))
+        [one] = files.read(tmp_path / "m.weights.h5")
+        assert (one.cell, one.assumed) == (None, ()), k
+        assert "LSTM with activation='relu'" in one.note, k
+
+
+def test_a_configuration_with_other_names_goes_by_order(h5py, tmp_path):
+    """As Keras' own load_weights does: a program run twice counts its layers on."""
+    lstm, first = keras_arrays("lstm", "lstm_1/", hidden=4)
+    gru, second = keras_arrays("gru", "gru_1/", input_size=4, hidden=4)
+    path = h5_of(h5py, tmp_path / "w.h5", {"lstm_1": first, "gru_1": second}, version="2.2.0")
+    a, b = ((kind, keras_config(name, recurrent_activation="sigmoid")) for kind, name in
+            (("LSTM", "lstm_7"), ("GRU", "gru_8")))  # fmt: skip
+    one, two = files.read(path, config=json_of(tmp_path / "m.json", [a, b]))
+    same(one, lstm, atol=0)
+    same(two, gru, atol=0)
+    assert (one.name, two.name) == ("lstm_1", "gru_1")
+    assert one.note.endswith("m.json, its layers in the order of the weights")
+    with pytest.raises(FileError, match=says("m.json: does not fit w.h5", "it says GRU")):
+        files.read(path, config=json_of(tmp_path / "m.json", [b, a]))
+
+
+def test_a_configuration_that_does_not_fit_is_an_error(h5py, keras, tmp_path):
+    _, arrays = keras_arrays("gru", "a/", hidden=4)
+    path = h5_of(h5py, tmp_path / "w.h5", {"a": arrays}, version="2.1.4")
+    right = keras_config("a", recurrent_activation="sigmoid")
+    for kind, config, why in (
+        ("GRU", right | {"units": 5}, "it says GRU with 5 units"),
+        ("LSTM", right, "it says LSTM, which has 4 gates"),
+        ("GRU", right | {"use_bias": False}, "it says GRU with use_bias=False"),
+        ("GRU", right | {"reset_after": True}, "it says GRU with reset_after=True"),
+        ("Dense", {"name": "b", "units": 4}, "of the weights: a; of it: none"),
+    ):
+        given = json_of(tmp_path / "m.json", [(kind, config)])
+        with pytest.raises(FileError, match=says("m.json: does not fit w.h5", why)):
+            files.read(path, config=given)
+    given = json_of(tmp_path / "m.json", [("GRU", right), ("GRU", right | {"name": "b"})])
+    with pytest.raises(FileError, match=says("of the weights: a; of it: a, b")):
+        files.read(path, config=given)
+    given.rename(tmp_path / "w.json")
+    with pytest.raises(FileError, match=says("w.json: does not fit w.h5")):
+        files.read(path)
+    for text, why in (("---\na: 1", "is no JSON"), ('{"a": 1}', "is no configuration")):
+        (tmp_path / "m.json").write_text(text)
+        with pytest.raises(FileError, match=says("m.json", why, "model.to_json()")):
+            files.read(path, config=tmp_path / "m.json")
+    with pytest.raises(FileError, match="is no JSON"):
+        files.read(path, config=tmp_path / "none.json")
+    np.savez(tmp_path / "w.npz", **{"a/kernel": np.zeros((3, 4))})
+    with pytest.raises(FileError, match=r"NumPy \.npz; config is for Keras files"):
+        files.read(tmp_path / "w.npz", config=tmp_path / "m.json")
+    keras.Sequential([keras.Input((None, 3)), keras.layers.GRU(4)]).save(tmp_path / "m.keras")
+    with pytest.raises(FileError, match="has a configuration of its own"):
+        files.read(tmp_path / "m.keras", config=json_of(tmp_path / "m.json", [("GRU", right)]))
+
+
+def test_a_configuration_that_is_silent_tells_nothing(h5py, tmp_path):
+    """An activation that it does not name is the default of its Keras."""
+    one, arrays = keras_arrays("lstm", "a/")
+    config = {"class_name": "Sequential", "config": [
+        {"class_name": "LSTM", "config": {"name": "a", "activation": "tanh", "units": 4}},
+    ]}  # fmt: skip
+    [found] = files.read(h5_of(h5py, tmp_path / "m.h5", {"a": arrays}, config, "2.2.4"))
+    assert found.candidates == ("lstm",)
+    assert "its configuration does not say all, and Keras 2.2.4 took" in found.note
+    [found] = files.read(h5_of(h5py, tmp_path / "m.h5", {"a": arrays}, config, "2.3.1"))
+    same(found, one, atol=0)
+    assert found.assumed == (
+        "its configuration does not say all: tanh and sigmoid (the default of Keras 2.3.1) assumed",
+    )
 
 
 def test_keras_2_configuration_as_a_list_and_names_cut_in_pieces(h5py, tmp_path):
@@ -459,8 +624,8 @@ def test_keras_1_had_an_array_for_every_gate(h5py, tmp_path, cell, gates):
     same(found, one, atol=0)
     own["inner_activation"] = "hard_sigmoid"
     [found] = files.read(h5_of(h5py, tmp_path / "n.h5", {"layer_1": split}, config))
-    assert found.cell is None
-    assert "inner_activation='hard_sigmoid'" in found.note
+    assert found.cell == ("rnn" if cell == "rnn" else None)  # SimpleRNN has no inner activation
+    assert cell == "rnn" or "inner_activation='hard_sigmoid'" in found.note
 
 
 def test_a_class_of_the_users_own_is_ambiguous(h5py, tmp_path):

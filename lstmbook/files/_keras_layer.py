@@ -29,7 +29,7 @@ class Release(NamedTuple):
     tells: str = "its configuration tells (the JSON of model.to_json(), given as config)"
 
 
-KERAS_3 = Release("sigmoid", "Keras 3")
+NUMBERED = Release("sigmoid", "Keras since 2.12")  # that wrote arrays by number
 
 
 def release_of(version: str | None) -> Release:

@@ -270,6 +270,7 @@ def _settle(
     reverse = any(part.lower() == "bw" or part.startswith("backward_") for part in parts)
     what = shapes_in_words(shapes)
     facts = _facts(request, names)
+    graph = request.graph.words if request.graph else ""
 
     def arrays() -> dict[str, Array]:
         return {tail: take(name) for tail, name in names.items()}
@@ -277,7 +278,7 @@ def _settle(
     def built(cell: str, note: str = "", assumed: tuple[str, ...] = ()) -> Layer:
         if facts.activation not in (None, "Tanh") or facts.clip:
             why = f"activation {facts.activation}" if not facts.clip else "clip of the cell state"
-            why = f"{cell} with {why}, by the graph in .meta; no cell here has that"
+            why = f"{cell} with {why}, by {graph}; no cell here has that"
             return refuse(scope, "tf1", why, reverse=reverse)
         renamed = {_RENAMED.get(cell, {}).get(key, key): a for key, a in arrays().items()}
         bias, notes, more = _run_time(request, cell, last, facts, given)
@@ -326,7 +327,7 @@ def _settle(
         return built(cell)
     sizes = _candidates(shapes)
     if facts.kind in sizes:
-        return built(facts.kind, f"{facts.kind} by the graph in .meta")
+        return built(facts.kind, f"{facts.kind} by {graph}")
     objects = any(name.endswith(_OBJECT) for name in names.values())  # Keras layers, then
     if (
         objects
@@ -366,7 +367,7 @@ def _run_time(
             other = (
                 f", not {request.forget_bias:g}" if request.forget_bias not in (None, bias) else ""
             )
-            notes.append(f"forget bias {bias:g} added, as the graph in .meta says{other}")
+            notes.append(f"forget bias {bias:g} added, as {request.graph.words} says{other}")
         elif request.forget_bias is not None:
             notes.append(f"forget bias {bias:g} added, as given")
         else:
@@ -378,9 +379,9 @@ def _run_time(
 
 
 def _keras(request: Request, scope: str, names: dict[str, str], arrays: dict[str, Array]) -> Layer:
-    """A layer of Keras, of which the graph in .meta may tell the activations."""
-    kernel = names["recurrent_kernel"]
-    bends = request.graph.bends(kernel, scope) if request.graph else set()
+    """A layer of Keras, of which the graph beside a checkpoint may tell the activations."""
+    kernel, graph = names["recurrent_kernel"], request.graph
+    bends = graph.bends(kernel, scope) if graph else {}
     reverse, side = side_of(re.split("[/.]", scope))
     layer = by_arrays(
         request,
@@ -388,14 +389,16 @@ def _keras(request: Request, scope: str, names: dict[str, str], arrays: dict[str
         arrays,
         reverse=reverse,
         release=None if bends else _release(request, kernel),
-        note="activations by the graph in .meta" if bends else "",
+        note=f"activations by {graph.words}" if bends else "",
         side=side,
     )
     known = {"Tanh"} if layer.cell == "rnn" else {"Tanh", "Sigmoid"}
-    if not bends or layer.cell is None or bends == known:
+    right = set(bends) == known and bends["Tanh"] == min(bends.values())  # there are more gates
+    if right or not bends or layer.cell is None:
         return layer
-    why = f"{layer.cell} through {', '.join(sorted(bends))}, by the graph in .meta; the cell here"
-    return refuse(scope, "keras", f"{why} has {' and '.join(sorted(known))}", reverse=reverse)
+    has, needs = (" and ".join(sorted(names)) for names in (bends, known))
+    why = f"{layer.cell} with {has}, by {graph.words}; the cell here has {needs}"
+    return refuse(scope, "keras", why, reverse=reverse)
 
 
 def _release(request: Request, kernel: str) -> Release:

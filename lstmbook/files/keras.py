@@ -30,7 +30,7 @@ from ._keras_config import (
     pair_numbered,
     read_config,
 )
-from ._keras_layer import CELL_NAME, KERAS_3, Leaf, by_arrays, by_config, release_of, side_of
+from ._keras_layer import CELL_NAME, NUMBERED, Leaf, by_arrays, by_config, release_of, side_of
 from ._stack import Level, exported, is_chain, stack
 
 _DEPTH = 64  # of groups within groups
@@ -56,7 +56,7 @@ def read(request: Request) -> tuple[list[Layer], list[Aside]]:
         if config is None:
             config, source = config_beside(request)
         named = bool(_listed(root, "layer_names"))
-        release = release_of(_version(file, root)) if named else KERAS_3
+        release = release_of(_version(file, root)) if named else NUMBERED
         found = list(_named(request, root) if named else _numbered(request, root))
         leaves = list(leaves_of(config)) if config else []
         pairs = list((pair_named if named else pair_numbered)(found, leaves))
