@@ -213,6 +213,101 @@ def test_the_graph_tells_what_the_arrays_do_not(tf, tmp_path):
     assert one.candidates == ("lstm", "rnn")
 
 
+def saved(tf, path, build, *arguments):
+    """A checkpoint of random weights with its graph; returns the value that was built."""
+    rng = np.random.default_rng(0)
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        value = build(*arguments)
+        variables = tf.compat.v1.global_variables()
+        session.run(tf.compat.v1.global_variables_initializer())
+        for variable in variables:
+            array = rng.normal(size=variable.shape) * 0.6
+            variable.load(array.astype(np.float32), session)
+        tf.compat.v1.train.Saver(variables).save(session, str(path))
+        return session.run(value)
+
+
+def test_the_graph_tells_the_activations_of_a_keras_layer(tf, tmp_path):
+    recurrent = pytest.importorskip("tensorflow.python.keras.layers.recurrent")  # as in 1.15
+    xs = np.random.default_rng(1).normal(size=(2, 5, 3)).astype(np.float32)
+    hard = "with Maximum and Minimum and Tanh, by the graph in .meta; the cell here has sigmoid"
+
+    def build(kind, options):
+        kind = getattr(recurrent, kind)
+        return kind(4, return_sequences=True, unroll=True, name="enc", **options)(xs)
+
+    for k, (kind, options, cell, why) in enumerate([
+        ("LSTM", {}, None, f"lstm {hard}"),
+        ("LSTM", {"recurrent_activation": "sigmoid"}, "lstm", ""),
+        ("LSTM", {"recurrent_activation": "tanh", "activation": "sigmoid"}, None, "lstm with"),
+        ("GRU", {"recurrent_activation": "sigmoid"}, "gru", ""),
+        ("GRU", {"reset_after": True}, None, f"gru_reset_after {hard}"),
+        ("GRU", {"recurrent_activation": "sigmoid", "activation": "relu"}, None,
+         "gru with Relu and Sigmoid"),
+        ("SimpleRNN", {}, "rnn", ""),
+        ("SimpleRNN", {"activation": "relu"}, None, "rnn with Relu"),
+    ]):  # fmt: skip
+        path = tmp_path / f"{k}"
+        hs = saved(tf, path, build, kind, options)
+        [one] = files.read(path)
+        assert (one.cell, why in one.note) == (cell, True), (kind, options, one.note)
+        if cell:
+            np.testing.assert_allclose(through(one, xs), hs, rtol=0, atol=1e-6)
+            direction = "no configuration in the file: the forward direction assumed"
+            assert one.note == f"activations by the graph in .meta; {direction}"
+            assert one.assumed == (direction,)
+        path.with_suffix(".meta").unlink()
+        [one] = files.read(path)
+        gates = kind != "SimpleRNN"  # which has none
+        assert (one.cell is None) == gates, (kind, options, one.note)
+        assert ("before TensorFlow 2.0, and sigmoid since" in one.note) == gates
+
+
+def test_the_graph_tells_activations_of_other_names(tf, tmp_path):
+    """What is no operator of its own, or none of TensorFlow's activations, is no tanh."""
+    rnn_cell = pytest.importorskip("lstmbook.live.tf1").rnn_cell
+
+    def build(kind, activation):
+        inputs = [tf.ones((2, 3))] * 3
+        cell = getattr(rnn_cell, kind)(4, activation=activation)
+        return tf.compat.v1.nn.static_rnn(cell, inputs, dtype="float32")[1]
+
+    def leaky(x):
+        return tf.maximum(0.2 * x, x)
+
+    for k, (kind, activation, cell, why) in enumerate([
+        ("BasicLSTMCell", tf.tanh, "lstm", "forget bias 1 added, as the graph in .meta says"),
+        ("BasicLSTMCell", tf.nn.leaky_relu, None, "lstm with activation LeakyRelu"),
+        ("BasicLSTMCell", leaky, None, "lstm with activation M"),
+        ("BasicLSTMCell", tf.identity, None, "lstm with activation Mul"),
+        ("GRUCell", tf.nn.leaky_relu, None, "gru with activation LeakyRelu"),
+        ("BasicRNNCell", leaky, None, "rnn with activation Maximum"),
+        ("BasicRNNCell", tf.tanh, "rnn", ""),
+    ]):  # fmt: skip
+        saved(tf, tmp_path / f"{k}", build, kind, activation)
+        [one] = files.read(tmp_path / f"{k}")
+        assert (one.cell, why in one.note, one.assumed) == (cell, True, ()), one.note
+
+
+def test_a_saved_model_has_its_graph(tf, tmp_path):
+    """In saved_model.pb, above the folder of the variables."""
+    for path in (MORE / "1.12.3").glob("graph_relu.*"):
+        to = tmp_path / "variables" / path.name.replace("graph_relu", "variables")
+        to.parent.mkdir(exist_ok=True)
+        shutil.copy(path, to)
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    model = saved_model_pb2.SavedModel()
+    meta = tmp_path / "variables" / "variables.meta"
+    model.meta_graphs.add().ParseFromString(meta.read_bytes())
+    meta.unlink()
+    [one] = files.read(tmp_path)
+    assert (one.cell, one.assumed[0]) == ("gru", "tanh assumed: the file does not say")
+    (tmp_path / "saved_model.pb").write_bytes(model.SerializeToString())
+    [one] = files.read(tmp_path)
+    assert "gru with activation Relu, by the graph in saved_model.pb" in one.note
+
+
 @pytest.mark.parametrize(
     ("name", "why"),
     [
@@ -660,6 +755,36 @@ def test_keras_and_tensorflow_keep_objects(tf, keras, tmp_path):
     assert (one.name, one.cell, one.layout) == ("a/cell", "lstm", "keras")
 
 
+def test_objects_by_the_names_of_their_variables(tf, tmp_path):
+    """Since TensorFlow 2.2 a layer's variables stand below its cell; before, gates may be hard."""
+    from tensorflow.core.protobuf import trackable_object_graph_pb2
+
+    one, arrays = keras_arrays("lstm")
+    for scope, sure in (("lstm/lstm_cell", True), ("lstm", False)):
+        graph = trackable_object_graph_pb2.TrackableObjectGraph()
+        tensors = {}
+        for key, array in arrays.items():
+            name = f"a/cell/{key.removesuffix(':0')}/.ATTRIBUTES/VARIABLE_VALUE"
+            full = f"{scope}/{key.removesuffix(':0')}"
+            graph.nodes.add().attributes.add(checkpoint_key=name, full_name=full)
+            tensors[name] = array
+        tensors["_CHECKPOINTABLE_OBJECT_GRAPH"] = graph.SerializeToString()
+        names = list(tensors)
+        tf.raw_ops.SaveV2(
+            prefix=str(tmp_path / "x"),
+            tensor_names=names,
+            shape_and_slices=[""] * len(names),
+            tensors=[tf.constant(tensor) for tensor in tensors.values()],
+        )
+        [found] = files.read(tmp_path / "x")
+        if sure:
+            same(found, one, atol=0)
+            assert "sigmoid (the default of TensorFlow since 2.2)" in found.assumed[0]
+        else:
+            assert found.candidates == ("lstm",)
+            assert "took hard_sigmoid for the gates before TensorFlow 2.0" in found.note
+
+
 # ONNX
 
 
@@ -1011,6 +1136,62 @@ def test_numbers_that_are_none_are_told(tmp_path):
     np.savez(tmp_path / "w.npz", **{f"rnn/gru_cell/{key}": a for key, a in own.items()})
     [one] = files.read(tmp_path / "w.npz")
     assert one.note == "cannot be used: gates/bias has numbers that are NaN or infinite"
+
+
+# What is assumed
+
+
+def test_what_each_form_leaves_open_is_assumed_until_it_is_said(onnx, tmp_path):
+    """A layer that is assumed to be something says so, and what a caller gave is not assumed."""
+    of = {cell: layer("x", cell).params for cell in CELLS}
+    tf1 = {cell: layouts.export(cell, "tf1", of[cell]) for cell in ("rnn", "lstm", "gru")}
+    bias, silent = "forget bias 1 added: the file does not hold it", "the file does not say"
+    direction = "no configuration in the file: the forward direction assumed"
+    both = "no configuration in the file: tanh and sigmoid and the forward direction assumed"
+    block = layouts.export("gru", "tf1_block", of["gru"])
+    torch = {cell: layouts.export(cell, "torch", of[cell], layer=0) for cell in ("rnn", "lstm")}
+    keras = layouts.export("lstm", "keras", of["lstm"])
+    cudnn = layouts.export("lstm", "keras_cudnn", of["lstm"])
+    short = {key.replace("weight", "w").replace("bias", "b"): a for key, a in torch["lstm"].items()}
+    relu = "tanh assumed: nn.RNN with relu has the same names"
+    order = "names like PyTorch's: its order of gates assumed"
+    rows = [  # of the file, arrays, what is assumed, the cell when it is given, what is then
+        ("rnn/basic_rnn_cell/", tf1["rnn"], [f"tanh assumed: {silent}"], "rnn", []),
+        ("rnn/gru_cell/", tf1["gru"], [f"tanh assumed: {silent}"], "gru", []),
+        ("rnn/lstm_cell/", tf1["lstm"],
+         [bias, f"tanh and no clipping assumed: {silent}"], "lstm", [bias]),
+        ("my_lstm/", tf1["lstm"],
+         ["an LSTM by its name", bias, f"tanh and no clipping assumed: {silent}"], "lstm", [bias]),
+        ("rnn/memory/", layouts.export("rnn", "tf1", layer("x", "rnn", 3, 5).params),
+         ["rnn: no other cell of tf.nn.rnn_cell has such arrays", f"tanh assumed: {silent}"],
+         "rnn", []),
+        ("rnn/gru_block_cell/", block, [], "gru", []),
+        ("net.", torch["rnn"], [relu], "rnn", []),
+        ("net.", torch["lstm"], [], "lstm", []),
+        ("net.", short, [order], "lstm", [order]),
+        ("lstm/", keras, [both], "lstm", [direction]),
+        ("lstm/", cudnn, [direction], "lstm", [direction]),
+    ]  # fmt: skip
+    for scope, arrays, assumed, cell, then in rows:
+        np.savez(tmp_path / "w.npz", **{f"{scope}{key}": a for key, a in arrays.items()})
+        [one] = files.read(tmp_path / "w.npz")
+        assert list(one.assumed) == assumed, (scope, one)
+        assert one.note == "; ".join(assumed), scope
+        [two] = files.read(tmp_path / "w.npz", cells={one.name: cell})
+        assert list(two.assumed) == then, (scope, two)
+        assert scope == "rnn/gru_block_cell/" or f"{cell}, as given" in two.note
+        same(one, two, atol=0)
+    np.savez(tmp_path / "w.npz", **{f"rnn/lstm_cell/{key}": a for key, a in tf1["lstm"].items()})
+    cells = {"rnn/lstm_cell": "lstm"}
+    [one] = files.read(tmp_path / "w.npz", forget_bias=1, cells=cells)
+    assert (one.note, one.assumed) == ("lstm, as given; forget bias 1 added, as given", ())
+    files.write(tmp_path / "own.npz", [one], to="npz")
+    assert files.read(tmp_path / "own.npz")[0].assumed == ()
+    stored = {f"net.{key}": array for key, array in torch["lstm"].items()}
+    model = onnx_model(onnx, [onnx.helper.make_node("Relu", ["X"], ["Y"])], stored)
+    [one] = files.read(save(onnx, model, tmp_path / "m.onnx"))
+    assert one.assumed == ("the model has no recurrent node: told by the names of its arrays",)
+    assert files.read(tmp_path / "m.onnx", cells={one.name: "lstm"})[0].assumed == ()
 
 
 # Writing: what the framework itself makes of the file

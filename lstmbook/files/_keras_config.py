@@ -71,14 +71,17 @@ def config_beside(request: Request) -> tuple[Any, str]:
     try:
         request._replace(path=path).fit(20 * path.stat().st_size, "the file, once it is parsed,")
         config = _model(json.loads(path.read_bytes()))
-    except (OSError, ValueError, RecursionError) as error:
-        if not request.config:
-            return None, ""
-        if isinstance(error, FileError):
+        if config is None:
+            raise FileError(path, "is no configuration of a Keras model: model.to_json() gives one")
+    except FileError:
+        if request.config:
             raise
-        raise FileError(path, f"is no JSON, which model.to_json() gives: {error}") from error
-    if config is None and request.config:
-        raise FileError(path, "is no configuration of a Keras model: model.to_json() gives one")
+        return None, ""  # of that name, but something else
+    except (OSError, ValueError, RecursionError) as error:
+        if request.config:
+            why = f"is no JSON, which model.to_json() gives: {error}"
+            raise FileError(path, why) from error
+        return None, ""
     return config, f"by the configuration in {path.name}" + " beside it" * (not request.config)
 
 

@@ -396,9 +396,9 @@ def _keras(request: Request, scope: str, names: dict[str, str], arrays: dict[str
     right = set(bends) == known and bends["Tanh"] == min(bends.values())  # there are more gates
     if right or not bends or layer.cell is None:
         return layer
-    has, needs = (" and ".join(sorted(names)) for names in (bends, known))
-    why = f"{layer.cell} with {has}, by {graph.words}; the cell here has {needs}"
-    return refuse(scope, "keras", why, reverse=reverse)
+    needs = "tanh" if layer.cell == "rnn" else "sigmoid in its gates, and tanh"
+    has = f"{layer.cell} with {' and '.join(sorted(bends))}, by {graph.words}"
+    return refuse(scope, "keras", f"{has}; the cell here has {needs}", reverse=reverse)
 
 
 def _release(request: Request, kernel: str) -> Release:
