@@ -736,6 +736,38 @@ def test_a_class_of_the_users_own_is_ambiguous(h5py, tmp_path):
     same(found, one, atol=0)
 
 
+@pytest.mark.parametrize("end", [".keras", ".h5"])
+def test_a_class_that_is_called_as_one_of_keras_is_not_it(keras, h5py, tmp_path, end):
+    """Its configuration says what it was made with; what it does with that, its program says."""
+
+    class LSTM(keras.layers.LSTM):
+        def call(self, sequences, initial_state=None, **options):
+            return super().call(2 * sequences, initial_state, **options)
+
+    class Cell(keras.layers.GRUCell):
+        pass
+
+    registered = keras.saving.register_keras_serializable("mine")(LSTM)
+    for k, layer_ in enumerate([
+        LSTM(4, name="a"),
+        registered(4, name="a"),
+        registered(4, name="a", recurrent_activation="hard_sigmoid"),
+        keras.layers.RNN(Cell(4), name="a"),
+    ]):  # fmt: skip
+        path = tmp_path / f"{k}{end}"
+        keras.Sequential([keras.Input((None, 3)), layer_]).save(path)
+        [found] = files.read(path)
+        assert found.cell is None, k
+        if k == 2:
+            assert "mine>LSTM with recurrent_activation='hard_sigmoid'" in found.note
+            assert files.read(path, cells={found.name: "lstm"})[0].cell is None
+        else:
+            assert "is no class of Keras' own" in found.note, k
+            [cell] = found.candidates
+            [one] = files.read(path, cells={found.name: cell})
+            assert (one.cell, one.assumed) == (cell, ()), k
+
+
 def test_keras_and_tensorflow_keep_objects(tf, keras, tmp_path):
     """What tf.train.Checkpoint writes of Keras layers: names of attributes."""
     recurrent, dense = keras.layers.LSTM(4), keras.layers.Dense(5)

@@ -213,17 +213,27 @@ def _layer_leaves(
     else:
         reverse = bool(own.get("go_backwards")) != flip
         where = (*place, "cell") if kind in ("SimpleRNN", "LSTM", "GRU") else place
-        yield Leaf(where, names, kind, own, reverse)
+        yield Leaf(where, names, _class(layer), own, reverse)
+
+
+def _class(layer: Mapping[str, Any]) -> str:
+    """The class of a layer; with its package or module, if it is not Keras' own."""
+    name, module = str(layer["class_name"]), layer.get("module") or "keras"
+    registered = layer.get("registered_name") or ""
+    if ">" in str(registered):
+        return str(registered)
+    own = str(module).partition(".")[0] in ("keras", "tf_keras", "tensorflow")
+    return name if own else f"{module}>{name}"
 
 
 def _cell_leaves(
     cell: dict[str, Any], place: tuple[str, ...], names: tuple[str, ...], reverse: bool
 ) -> Iterator[Leaf]:
     kind, own = str(cell.get("class_name")).split(">")[-1], cell.get("config") or {}
-    if not isinstance(own, dict):
+    if not isinstance(own, dict) or "class_name" not in cell:
         return
     if kind != "StackedRNNCells":
-        yield Leaf(place, names, kind.removesuffix("Cell"), own, reverse)
+        yield Leaf(place, names, _class(cell).removesuffix("Cell"), own, reverse)
         return
     counts: dict[str, int] = {}
     for part in own.get("cells", []):

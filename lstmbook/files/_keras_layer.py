@@ -26,7 +26,7 @@ class Release(NamedTuple):
 
     gates: str = "sigmoid"  # or "hard_sigmoid"; "" if it is one of them and nothing tells which
     words: str = ""  # which release that is; "" if nothing tells
-    tells: str = "its configuration tells (the JSON of model.to_json(), given as config)"
+    tells: str = "the model's configuration tells (the JSON of model.to_json(), given as config)"
 
 
 NUMBERED = Release("sigmoid", "Keras since 2.12")  # that wrote arrays by number
@@ -89,16 +89,13 @@ def by_config(
     note = ""
     if leaf.reverse and "backward_layer" not in leaf.place:
         note = "go_backwards: Keras gives the outputs of this layer last step first"
-    if leaf.kind not in CLASSES:
+    if wrong:
+        nearest = CLASSES.get(leaf.kind)
+        why = f"{leaf.kind} with {', '.join(wrong)}: the cells here have tanh and sigmoid"
+        why += f"; nearest is {nearest}, a different function" if nearest else ""
+        layer = refuse(name, "keras", why, reverse=leaf.reverse)
+    elif leaf.kind not in CLASSES:
         layer = _of_no_class(request, name, leaf, arrays)
-    elif wrong:
-        layer = refuse(
-            name,
-            "keras",
-            f"{leaf.kind} with {', '.join(wrong)}: the cells here have tanh and sigmoid; nearest "
-            f"is {CLASSES[leaf.kind]}, a different function",
-            reverse=leaf.reverse,
-        )
     else:
         layer = by_arrays(
             request,
