@@ -3,6 +3,9 @@
 Each layer runs on random inputs, with random initial states and unequal lengths (one of them 0):
 once as the source's framework computes it, once as the target's does, each with the arrays of its
 own file. What is not installed, `lstmbook.run` stands in for, and the certificate says so.
+
+It says *equal* where the source said all of what ran, and *equal, as far as the file tells* where
+something was assumed: the numbers agree, but only the program that made the file knows the rest.
 """
 
 from __future__ import annotations
@@ -44,11 +47,20 @@ class Certified(NamedTuple):
     engines: tuple[str, str]  # what ran it at each end, with version
     comparison: Comparison
     reverse: tuple[bool, bool]
+    note: str = ""  # what was read of the source, as `lstmbook info` says it
+    assumed: tuple[str, ...] = ()  # what the source does not say
 
     @property
     def ok(self) -> bool:
         """Whether all agrees."""
         return self.comparison.ok and self.reverse[0] == self.reverse[1]
+
+    @property
+    def verdict(self) -> str:
+        """In words: equal, equal as far as the file tells, or not equal."""
+        if not self.ok:
+            return "NOT EQUAL"
+        return "equal, as far as the file tells" if self.assumed else "equal"
 
 
 class Certificate(tuple[Certified, ...]):
@@ -60,6 +72,11 @@ class Certificate(tuple[Certified, ...]):
     def ok(self) -> bool:
         """Whether every layer agrees."""
         return all(row.ok for row in self)
+
+    @property
+    def assumed(self) -> bool:
+        """Whether something was assumed of any layer, so that it holds as far as the file tells."""
+        return any(row.assumed for row in self)
 
     def versions(self) -> dict[str, str]:
         """Of Python, NumPy, lstmbook and the frameworks that took part."""
@@ -76,6 +93,7 @@ class Certificate(tuple[Certified, ...]):
         """The same as plain values, for JSON."""
         return {
             "ok": self.ok,
+            "assumed": self.assumed,
             "seed": self.seed,
             "versions": self.versions(),
             "layers": [
@@ -88,6 +106,9 @@ class Certificate(tuple[Certified, ...]):
                     "tolerance": row.comparison.atol,
                     "max_abs_difference": {part.name: part.max_abs for part in row.comparison},
                     "ok": row.ok,
+                    "verdict": row.verdict.lower(),
+                    "note": row.note,
+                    "assumed": list(row.assumed),
                 }
                 for row in self
             ],
@@ -97,14 +118,15 @@ class Certificate(tuple[Certified, ...]):
         lines = []
         for row in self:
             parts = ", ".join(f"{part.name} {part.max_abs:.1e}" for part in row.comparison)
-            verdict = "equal" if row.ok else "NOT EQUAL"
             lines += [
-                f"{row.source} -> {row.target} ({row.cell}): {verdict}",
+                f"{row.source} -> {row.target} ({row.cell}): {row.verdict}",
                 f"    {row.engines[0]} against {row.engines[1]}",
                 f"    max |Δ|: {parts}; tolerance {row.comparison.atol:g}",
             ]
             if row.reverse[0] != row.reverse[1]:
                 lines.append("    one end runs backward, the other forward")
+            if row.note:
+                lines.append(f"    {row.note}")
         lines.append("with " + ", ".join(f"{k} {v}" for k, v in self.versions().items()))
         return "\n".join(lines)
 
@@ -154,7 +176,8 @@ def certify(
         found = compare(ran[0][1], ran[1][1], atol=atol)
         engines = (ran[0][0], ran[1][0])
         sides = (source.reverse, target.reverse)
-        rows.append(Certified(source.name, target.name, source.cell, engines, found, sides))
+        said = (source.note, source.assumed)
+        rows.append(Certified(source.name, target.name, source.cell, engines, found, sides, *said))
     certificate = Certificate(rows)
     certificate.seed = seed
     return certificate

@@ -54,13 +54,15 @@ examples:
   lstmbook info model.ckpt                    or model.ckpt.index, or the folder
   lstmbook info weights.h5 --json
   lstmbook info model.ckpt --cell encoder/memory=lstm     what the file does not tell
+  lstmbook info weights.h5 --config model.json            what model.to_json() gave
 """,
     "convert": """
 examples:
   lstmbook convert model.ckpt model.keras --to keras
   lstmbook convert model.ckpt model.onnx --to onnx --layer 'encoder/*' --forget-bias 0
   lstmbook convert silero.onnx weights.safetensors --to torch --force
-Nothing is written unless both ends agree on random inputs.
+Nothing is written unless both ends agree on random inputs. What FILE does not say is assumed, and
+said: then they are equal, as far as the file tells.
 """,
     "detect": """
 examples:
@@ -193,10 +195,9 @@ def _add_file(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--forget-bias",
         type=_number,
-        default=1.0,
         metavar="X",
         help="what TensorFlow 1 adds to the forget gate at run time; no checkpoint holds it "
-        "(default: 1, as TensorFlow's own)",
+        "(if not given, 1 is assumed: TensorFlow's default)",
     )
     parser.add_argument(
         "--cell",
@@ -204,6 +205,13 @@ def _add_file(parser: argparse.ArgumentParser) -> None:
         type=_assignment,
         metavar="LAYER=CELL",
         help="what a layer is where the file does not tell; LAYER=none leaves it aside",
+    )
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="JSON",
+        help="for weights of Keras alone: the JSON of model.to_json() (default: FILE's own name "
+        "with the ending .json, if there is one)",
     )
     parser.add_argument(
         "--max-bytes", type=int, metavar="N", help="limit for the arrays read (default: 2 GiB)"
@@ -257,6 +265,7 @@ def _contents(arguments: argparse.Namespace) -> Any:
             arguments.file,
             forget_bias=arguments.forget_bias,
             cells=dict(arguments.cell or ()),
+            config=arguments.config,
             **limit,
         )
 
@@ -302,6 +311,7 @@ def _layer(layer: Any) -> dict[str, Any]:
         "layout": layer.layout,
         "dtype": layer.params.b.dtype.name if layer.cell else None,
         "note": layer.note,
+        "assumed": list(layer.assumed),
         "candidates": list(layer.candidates),
     }
 

@@ -66,7 +66,7 @@ def test_info_as_json(cli, npz):
     assert (code, told["ok"], told["format"], told["aside"]) == (0, True, "NumPy .npz", [])
     assert told["layers"][1] == {
         "name": "dec", "cell": "gru", "input_size": 4, "hidden_size": 2, "direction": "backward",
-        "layout": "lstmbook", "dtype": "float32", "note": "", "candidates": [],
+        "layout": "lstmbook", "dtype": "float32", "note": "", "assumed": [], "candidates": [],
     }  # fmt: skip
 
 
@@ -91,7 +91,9 @@ def test_info_on_what_tensorflow_wrote(cli):
     assert (code, err) == (0, "")
     assert re.search(says("bidirectional_rnn/fw/basic_lstm_cell", "forward", "tf1"), out)
     assert re.search(says("bidirectional_rnn/bw/basic_lstm_cell", "backward", "tf1"), out)
-    assert out.count("forget bias 0.5 added: the file does not hold it") == 1  # for both
+    assert (
+        out.count("forget bias 0.5 added, as given; tanh and no clipping assumed") == 1
+    )  # for both
 
 
 # convert
@@ -143,6 +145,82 @@ def test_convert_a_checkpoint_with_another_forget_bias(cli, tmp_path):
     [one] = files.read(CHECKPOINTS / "coupled_peephole", forget_bias=-0.5)
     [two] = files.read(path, forget_bias=0.25)
     np.testing.assert_allclose(one.params.b, two.params.b, rtol=0, atol=1e-6)
+
+
+def test_convert_says_what_it_assumes(cli, tmp_path):
+    """nn.RNN with relu has the same names as with tanh: equal is as far as the file tells."""
+    own = layouts.export("rnn", "torch", layer("x", "rnn").params, layer=0)
+    np.savez(tmp_path / "w.npz", **{f"net.{key}": array for key, array in own.items()})
+    assumed = "tanh assumed: nn.RNN with relu has the same names"
+    code, out, _ = cli("convert", tmp_path / "w.npz", tmp_path / "a.npz")
+    assert code == 0
+    assert "net.l0 -> net.l0 (rnn): equal, as far as the file tells\n" in out
+    assert f"\n    {assumed}\n" in out
+    code, out, _ = cli("convert", tmp_path / "w.npz", tmp_path / "b.npz", "--json")
+    told = json.loads(out)["certificate"]
+    assert (code, told["ok"], told["assumed"]) == (0, True, True)
+    [one] = told["layers"]
+    assert (one["ok"], one["verdict"]) == (True, "equal, as far as the file tells")
+    assert (one["note"], one["assumed"]) == (assumed, [assumed])
+    [info] = json.loads(cli("info", tmp_path / "w.npz", "--json")[1])["layers"]
+    assert (info["note"], info["assumed"]) == (assumed, [assumed])
+    given = ("--cell", "net.l0=rnn")
+    code, out, _ = cli("convert", tmp_path / "w.npz", tmp_path / "c.npz", *given)
+    assert (code, "(rnn): equal\n" in out, "\n    rnn, as given\n" in out) == (0, True, True)
+    code, out, _ = cli("convert", tmp_path / "w.npz", tmp_path / "d.npz", *given, "--json")
+    told = json.loads(out)["certificate"]
+    assert (told["assumed"], told["layers"][0]["verdict"]) == (False, "equal")
+
+
+def test_convert_says_that_a_forget_bias_is_assumed_or_given(cli, tmp_path):
+    own = layouts.export("lstm", "tf1", layer("x", "lstm").params)
+    np.savez(tmp_path / "w.npz", **{f"rnn/lstm_cell/{key}": array for key, array in own.items()})
+    bias, file = "forget bias 1 added", tmp_path / "w.npz"
+    out = cli("convert", file, tmp_path / "a.npz")[1]
+    assert re.search(says("equal, as far", f"{bias}: the file does not hold it; tanh and"), out)
+    out = cli("convert", file, tmp_path / "b.npz", "--forget-bias", 1)[1]
+    assert re.search(says("equal, as far", f"{bias}, as given; tanh and no clipping assumed"), out)
+    given = ("--forget-bias", 1, "--cell", "rnn/lstm_cell=lstm")
+    out = cli("convert", file, tmp_path / "c.npz", *given)[1]
+    assert re.search(says("(lstm): equal\n", f"lstm, as given; {bias}, as given"), out)
+
+
+def test_convert_refuses_weights_of_old_keras_until_it_is_told(cli, tmp_path):
+    h5py = pytest.importorskip("h5py", reason="h5py is not installed")
+    path = tmp_path / "w.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"], file.attrs["keras_version"] = [b"enc"], b"2.1.4"
+        own = layouts.export("lstm", "keras", layer("x", "lstm").params)
+        file.create_group("enc").attrs["weight_names"] = [f"enc/{key}:0" for key in own]
+        for key, array in own.items():
+            file[f"enc/enc/{key}:0"] = array
+    code, out, err = cli("convert", path, tmp_path / "a.npz")
+    assert (code, out) == (1, "")
+    assert re.search(
+        says(
+            "refused: enc: ambiguous: no configuration in the file, and Keras 2.1.4 took "
+            "hard_sigmoid for the gates unless told otherwise",
+            "(the JSON of model.to_json(), given as config). Say which: --cell enc=lstm (or =none)",
+        ),
+        err,
+    )
+    code, out, _ = cli("convert", path, tmp_path / "b.npz", "--cell", "enc=lstm")
+    direction = "no configuration in the file: the forward direction assumed"
+    assert (code, "equal, as far as the file tells\n" in out) == (0, True)
+    assert f"\n    lstm, as given; {direction}\n" in out
+    config = {"name": "enc", "units": 4, "activation": "tanh", "recurrent_activation": "sigmoid"}
+    layers = [{"class_name": "LSTM", "config": config}]
+    text = json.dumps({"class_name": "Sequential", "config": {"layers": layers}})
+    (tmp_path / "m.json").write_text(text)
+    code, out, _ = cli("convert", path, tmp_path / "c.npz", "--config", tmp_path / "m.json")
+    assert (code, "(lstm): equal\n" in out) == (0, True)
+    assert "\n    by the configuration in m.json\n" in out
+    (tmp_path / "m.json").write_text(text.replace("sigmoid", "hard_sigmoid"))
+    code, _, err = cli("convert", path, tmp_path / "d.npz", "--config", tmp_path / "m.json")
+    assert (code, "LSTM with recurrent_activation='hard_sigmoid'" in err) == (1, True)
+    (tmp_path / "m.json").write_text(text.replace("4", "5"))
+    code, _, err = cli("info", path, "--config", tmp_path / "m.json")
+    assert (code, "m.json: does not fit w.h5" in err) == (2, True)
 
 
 def test_convert_refuses_and_writes_nothing(cli, npz, tmp_path):

@@ -163,7 +163,8 @@ WRITTEN = [
 
 @pytest.mark.parametrize(("release", "name", "scopes", "cells"), WRITTEN)
 def test_checkpoints_of_other_releases_and_classes(tf, release, name, scopes, cells):
-    found = files.read(MORE / release / name)
+    given = {"gru": "gru"} if name == "keras_gru" else {}  # with sigmoid, not by default
+    found = files.read(MORE / release / name, cells=given)
     assert [(one.name, one.cell) for one in found] == list(zip(scopes, cells, strict=True))
     with np.load(MORE / release / f"{name}.npz", allow_pickle=False) as file:
         xs, outputs = file["xs"], [file[key] for key in sorted(file) if key != "xs"]
@@ -186,6 +187,101 @@ def test_the_graph_tells_what_the_arrays_do_not(tf, tmp_path):
     (tmp_path / "graph_lstm.meta").write_bytes(b"no graph")  # as if there were none
     [one] = files.read(tmp_path / "graph_lstm")
     assert one.candidates == ("lstm", "rnn")
+
+
+def saved(tf, path, build, *arguments):
+    """A checkpoint of random weights with its graph; returns the value that was built."""
+    rng = np.random.default_rng(0)
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        value = build(*arguments)
+        variables = tf.compat.v1.global_variables()
+        session.run(tf.compat.v1.global_variables_initializer())
+        for variable in variables:
+            array = rng.normal(size=variable.shape) * 0.6
+            variable.load(array.astype(np.float32), session)
+        tf.compat.v1.train.Saver(variables).save(session, str(path))
+        return session.run(value)
+
+
+def test_the_graph_tells_the_activations_of_a_keras_layer(tf, tmp_path):
+    recurrent = pytest.importorskip("tensorflow.python.keras.layers.recurrent")  # as in 1.15
+    xs = np.random.default_rng(1).normal(size=(2, 5, 3)).astype(np.float32)
+    hard = "with Maximum and Minimum and Tanh, by the graph in .meta; the cell here has sigmoid"
+
+    def build(kind, options):
+        kind = getattr(recurrent, kind)
+        return kind(4, return_sequences=True, unroll=True, name="enc", **options)(xs)
+
+    for k, (kind, options, cell, why) in enumerate([
+        ("LSTM", {}, None, f"lstm {hard}"),
+        ("LSTM", {"recurrent_activation": "sigmoid"}, "lstm", ""),
+        ("LSTM", {"recurrent_activation": "tanh", "activation": "sigmoid"}, None, "lstm with"),
+        ("GRU", {"recurrent_activation": "sigmoid"}, "gru", ""),
+        ("GRU", {"reset_after": True}, None, f"gru_reset_after {hard}"),
+        ("GRU", {"recurrent_activation": "sigmoid", "activation": "relu"}, None,
+         "gru with Relu and Sigmoid"),
+        ("SimpleRNN", {}, "rnn", ""),
+        ("SimpleRNN", {"activation": "relu"}, None, "rnn with Relu"),
+    ]):  # fmt: skip
+        path = tmp_path / f"{k}"
+        hs = saved(tf, path, build, kind, options)
+        [one] = files.read(path)
+        assert (one.cell, why in one.note) == (cell, True), (kind, options, one.note)
+        if cell:
+            np.testing.assert_allclose(through(one, xs), hs, rtol=0, atol=1e-6)
+            direction = "no configuration in the file: the forward direction assumed"
+            assert one.note == f"activations by the graph in .meta; {direction}"
+            assert one.assumed == (direction,)
+        path.with_suffix(".meta").unlink()
+        [one] = files.read(path)
+        gates = kind != "SimpleRNN"  # which has none
+        assert (one.cell is None) == gates, (kind, options, one.note)
+        assert ("before TensorFlow 2.0, and sigmoid since" in one.note) == gates
+
+
+def test_the_graph_tells_activations_of_other_names(tf, tmp_path):
+    """What is no operator of its own, or none of TensorFlow's activations, is no tanh."""
+    rnn_cell = pytest.importorskip("lstmbook.live.tf1").rnn_cell
+
+    def build(kind, activation):
+        inputs = [tf.ones((2, 3))] * 3
+        cell = getattr(rnn_cell, kind)(4, activation=activation)
+        return tf.compat.v1.nn.static_rnn(cell, inputs, dtype="float32")[1]
+
+    def leaky(x):
+        return tf.maximum(0.2 * x, x)
+
+    for k, (kind, activation, cell, why) in enumerate([
+        ("BasicLSTMCell", tf.tanh, "lstm", "forget bias 1 added, as the graph in .meta says"),
+        ("BasicLSTMCell", tf.nn.leaky_relu, None, "lstm with activation LeakyRelu"),
+        ("BasicLSTMCell", leaky, None, "lstm with activation M"),
+        ("BasicLSTMCell", tf.identity, None, "lstm with activation Mul"),
+        ("GRUCell", tf.nn.leaky_relu, None, "gru with activation LeakyRelu"),
+        ("BasicRNNCell", leaky, None, "rnn with activation Maximum"),
+        ("BasicRNNCell", tf.tanh, "rnn", ""),
+    ]):  # fmt: skip
+        saved(tf, tmp_path / f"{k}", build, kind, activation)
+        [one] = files.read(tmp_path / f"{k}")
+        assert (one.cell, why in one.note, one.assumed) == (cell, True, ()), one.note
+
+
+def test_a_saved_model_has_its_graph(tf, tmp_path):
+    """In saved_model.pb, above the folder of the variables."""
+    for path in (MORE / "1.12.3").glob("graph_relu.*"):
+        to = tmp_path / "variables" / path.name.replace("graph_relu", "variables")
+        to.parent.mkdir(exist_ok=True)
+        shutil.copy(path, to)
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    model = saved_model_pb2.SavedModel()
+    meta = tmp_path / "variables" / "variables.meta"
+    model.meta_graphs.add().ParseFromString(meta.read_bytes())
+    meta.unlink()
+    [one] = files.read(tmp_path)
+    assert (one.cell, one.assumed[0]) == ("gru", "tanh assumed: the file does not say")
+    (tmp_path / "saved_model.pb").write_bytes(model.SerializeToString())
+    [one] = files.read(tmp_path)
+    assert "gru with activation Relu, by the graph in saved_model.pb" in one.note
 
 
 @pytest.mark.parametrize(
@@ -334,12 +430,15 @@ def test_keras_weights_alone(model, h5py):
         else:
             assert found[key].cell == cell
             assert found[key].reverse == (reverse and key != "back")
-    assert found["odd"].note == "no configuration in the file: tanh and sigmoid assumed"
+    assert found["odd"].assumed == (
+        "no configuration in the file: tanh and sigmoid (the default of Keras since 2.12) and the "
+        "forward direction assumed",
+    )
     found = files.read(folder / "m.weights.h5", cells={"nest/gru": "gru"})
     assert "gru" in [one.cell for one in found]
 
 
-def h5_of(h5py, path, groups, config=None):
+def h5_of(h5py, path, groups, config=None, version="2.2.4"):
     """The older HDF5 form, as Keras 1 and 2 wrote it."""
     with h5py.File(path, "w") as file:
         root = file
@@ -347,7 +446,8 @@ def h5_of(h5py, path, groups, config=None):
             file.attrs["model_config"] = json.dumps(config)
             root = file.create_group("model_weights")
         root.attrs["layer_names"] = [name.encode() for name in groups]
-        root.attrs["keras_version"] = b"2.2.4"
+        if version:
+            root.attrs["keras_version"] = version.encode()
         for name, arrays in groups.items():
             group = root.create_group(name)
             group.attrs["weight_names"] = [key.encode() for key in arrays]
@@ -373,15 +473,176 @@ def test_keras_2_weights_alone(h5py, tmp_path):
         "bidirectional_1": less,
         "dense_1": {"dense_1/kernel:0": np.zeros((4, 1)), "dense_1/bias:0": np.zeros(1)},
     })  # fmt: skip
-    found = files.read(path)
+    given = {"lstm_1": "lstm", "bidirectional_1/backward_gru_1": "gru"}  # their gates had sigmoid
+    found = files.read(path, cells=given)
     assert [one.name for one in found] == [
         "lstm_1", "cu_dnngru_1", "bidirectional_1/backward_gru_1"
     ]  # fmt: skip
     same(found[0], lstm, atol=0)
     same(found[1], cudnn, atol=0)
     same(found[2], gru._replace(reverse=True), atol=0)
-    assert (found[1].layout, found[1].note) == ("keras_cudnn", "")
-    assert "Keras before 2.3 took hard_sigmoid by default" in found[0].note
+    direction = "no configuration in the file: the forward direction assumed"
+    assert [one.layout for one in found] == ["keras", "keras_cudnn", "keras"]
+    assert [(one.note, one.assumed) for one in found] == [
+        (f"lstm, as given; {direction}", (direction,)), (direction, (direction,)),
+        ("gru, as given", ()),
+    ]  # fmt: skip
+
+
+# What the gates of LSTM and GRU have unless they are told otherwise, by what a file says. Measured
+# with Keras 2.2.5 and TensorFlow 1.12 to 2.3; the others by the sources of the releases.
+DEFAULTS = {
+    "": "hard_sigmoid",  # Keras 1 wrote no version beside weights
+    **dict.fromkeys(["2.0.6", "2.1.4", "2.2.0", "2.2.5", "2.1.6-tf"], "hard_sigmoid"),
+    "2.2.4-tf": "either",  # TensorFlow 1.13 to 1.15, and 2.0
+    **dict.fromkeys(["2.3.0", "2.3.1", "2.3.0-tf", "2.4.0", "2.10.0", "3.15.1"], "sigmoid"),
+    "newest": "either",
+}
+
+
+def test_the_gates_of_weights_alone_are_those_of_their_keras(h5py, tmp_path):
+    """hard_sigmoid by default is no cell of ours, and is not taken for one."""
+    cells = ("rnn", "lstm", "gru", "gru_reset_after")
+    made = {f"{cell}_1": keras_arrays(cell, f"{cell}_1/") for cell in cells}
+    made["cudnn_1"] = keras_arrays("lstm", "cudnn_1/", "keras_cudnn")
+    groups = {name: arrays for name, (_, arrays) in made.items()}
+    for version, gates in DEFAULTS.items():
+        path = h5_of(h5py, tmp_path / "w.h5", groups, version=version)
+        for one in files.read(path):
+            expected, what = made[one.name][0], (version, one.name, one.note)
+            certain = one.name in ("rnn_1", "cudnn_1")  # tanh in every release; no choice
+            if certain or gates == "sigmoid":
+                same(one, expected, atol=0)
+                assert one.assumed, what
+                told = f"sigmoid (the default of Keras {version})"
+                assert certain or told in one.note, what
+            else:
+                assert (one.cell, one.candidates) == (None, (expected.cell,)), what
+                assert "hard_sigmoid" in one.note, what
+                assert "model.to_json(), given as config" in one.note, what
+
+
+def test_keras_before_1_is_named(h5py, tmp_path):
+    with h5py.File(tmp_path / "w.h5", "w") as file:
+        file.attrs["nb_layers"] = 1
+        file["layer_0/param_0"] = np.zeros((3, 4))
+    with pytest.raises(FileError, match=r"is of Keras before 1\.0"):
+        files.read(tmp_path / "w.h5")
+
+
+def json_of(path, layers, **more):
+    """What model.to_json() gives, in a file."""
+    layers = [{"class_name": kind, "config": config} for kind, config in layers]
+    config = {"class_name": "Sequential", "config": {"name": "m", "layers": layers}}
+    path.write_text(json.dumps(config | more))
+    return path
+
+
+def keras_config(name, **more):
+    return {"name": name, "units": 4, "activation": "tanh", "go_backwards": False} | more
+
+
+def test_a_configuration_beside_the_weights_tells_the_rest(h5py, tmp_path):
+    """rnnmorph, for one, keeps eval_model.h5 and eval_model.json."""
+    lstm, first = keras_arrays("lstm", "a/", hidden=4)
+    _, second = keras_arrays("gru", "b/", input_size=4, hidden=4)
+    path = h5_of(h5py, tmp_path / "w.h5", {"a": first, "b": second}, version="2.1.4")
+    assert [one.cell for one in files.read(path)] == [None, None]
+    a = ("LSTM", keras_config("a", recurrent_activation="sigmoid", go_backwards=True))
+    b = ("GRU", keras_config("b", recurrent_activation="hard_sigmoid"))
+    dropped = ("Dropout", {"name": "c", "rate": 0.5})
+    for name in ("m.json", "w.json"):
+        config = json_of(tmp_path / name, [a, dropped, b], keras_version="2.1.4")
+        beside = name == "w.json"
+        words = f"by the configuration in {name}" + " beside it" * beside
+        one, two = files.read(path, config=None if beside else config)
+        same(one, lstm._replace(reverse=True), atol=0)
+        assert one.note.endswith(f"last step first; {words}")
+        assert (one.assumed, two.cell) == ((), None)
+        assert re.search(says("GRU with recurrent_activation='hard_sigmoid'", words), two.note)
+    (tmp_path / "w.json").write_text('{"words": [1, 2]}')  # of that name, but something else
+    assert files.read(path)[0].candidates == ("lstm",)
+
+
+def test_forms_of_a_configuration(keras, h5py, tmp_path):
+    """What to_json and get_config give; that of Keras 3 belongs to arrays that have numbers."""
+    model = keras.Sequential([keras.Input((None, 3)), keras.layers.LSTM(4, activation="relu")])
+    model.save_weights(tmp_path / "m.weights.h5")
+    [one] = files.read(tmp_path / "m.weights.h5")
+    assert one.assumed
+    own = json.loads(model.to_json())
+    forms = [own, model.to_json(), own["config"], own["config"]["layers"]]
+    for k, form in enumerate(forms):
+        (tmp_path / "m.json").write_text(json.dumps(form))
+        [one] = files.read(tmp_path / "m.weights.h5")
+        assert (one.cell, one.assumed) == (None, ()), k
+        assert "LSTM with activation='relu'" in one.note, k
+
+
+def test_a_configuration_with_other_names_goes_by_order(h5py, tmp_path):
+    """As Keras' own load_weights does: a program run twice counts its layers on."""
+    lstm, first = keras_arrays("lstm", "lstm_1/", hidden=4)
+    gru, second = keras_arrays("gru", "gru_1/", input_size=4, hidden=4)
+    path = h5_of(h5py, tmp_path / "w.h5", {"lstm_1": first, "gru_1": second}, version="2.2.0")
+    a, b = ((kind, keras_config(name, recurrent_activation="sigmoid")) for kind, name in
+            (("LSTM", "lstm_7"), ("GRU", "gru_8")))  # fmt: skip
+    one, two = files.read(path, config=json_of(tmp_path / "m.json", [a, b]))
+    same(one, lstm, atol=0)
+    same(two, gru, atol=0)
+    assert (one.name, two.name) == ("lstm_1", "gru_1")
+    assert one.note.endswith("m.json, its layers in the order of the weights")
+    with pytest.raises(FileError, match=says("m.json: does not fit w.h5", "it says GRU")):
+        files.read(path, config=json_of(tmp_path / "m.json", [b, a]))
+
+
+def test_a_configuration_that_does_not_fit_is_an_error(h5py, keras, tmp_path):
+    _, arrays = keras_arrays("gru", "a/", hidden=4)
+    path = h5_of(h5py, tmp_path / "w.h5", {"a": arrays}, version="2.1.4")
+    right = keras_config("a", recurrent_activation="sigmoid")
+    for kind, config, why in (
+        ("GRU", right | {"units": 5}, "it says GRU with 5 units"),
+        ("LSTM", right, "it says LSTM, which has 4 gates"),
+        ("GRU", right | {"use_bias": False}, "it says GRU with use_bias=False"),
+        ("GRU", right | {"reset_after": True}, "it says GRU with reset_after=True"),
+        ("Dense", {"name": "b", "units": 4}, "of the weights: a; of it: none"),
+    ):
+        given = json_of(tmp_path / "m.json", [(kind, config)])
+        with pytest.raises(FileError, match=says("m.json: does not fit w.h5", why)):
+            files.read(path, config=given)
+    given = json_of(tmp_path / "m.json", [("GRU", right), ("GRU", right | {"name": "b"})])
+    with pytest.raises(FileError, match=says("of the weights: a; of it: a, b")):
+        files.read(path, config=given)
+    given.rename(tmp_path / "w.json")
+    with pytest.raises(FileError, match=says("w.json: does not fit w.h5")):
+        files.read(path)
+    for text, why in (("---\na: 1", "is no JSON"), ('{"a": 1}', "is no configuration")):
+        (tmp_path / "m.json").write_text(text)
+        with pytest.raises(FileError, match=says("m.json", why, "model.to_json()")):
+            files.read(path, config=tmp_path / "m.json")
+    with pytest.raises(FileError, match="is no JSON"):
+        files.read(path, config=tmp_path / "none.json")
+    np.savez(tmp_path / "w.npz", **{"a/kernel": np.zeros((3, 4))})
+    with pytest.raises(FileError, match=r"NumPy \.npz; config is for Keras files"):
+        files.read(tmp_path / "w.npz", config=tmp_path / "m.json")
+    keras.Sequential([keras.Input((None, 3)), keras.layers.GRU(4)]).save(tmp_path / "m.keras")
+    with pytest.raises(FileError, match="has a configuration of its own"):
+        files.read(tmp_path / "m.keras", config=json_of(tmp_path / "m.json", [("GRU", right)]))
+
+
+def test_a_configuration_that_is_silent_tells_nothing(h5py, tmp_path):
+    """An activation that it does not name is the default of its Keras."""
+    one, arrays = keras_arrays("lstm", "a/")
+    config = {"class_name": "Sequential", "config": [
+        {"class_name": "LSTM", "config": {"name": "a", "activation": "tanh", "units": 4}},
+    ]}  # fmt: skip
+    [found] = files.read(h5_of(h5py, tmp_path / "m.h5", {"a": arrays}, config, "2.2.4"))
+    assert found.candidates == ("lstm",)
+    assert "its configuration does not say all, and Keras 2.2.4 took" in found.note
+    [found] = files.read(h5_of(h5py, tmp_path / "m.h5", {"a": arrays}, config, "2.3.1"))
+    same(found, one, atol=0)
+    assert found.assumed == (
+        "its configuration does not say all: tanh and sigmoid (the default of Keras 2.3.1) assumed",
+    )
 
 
 def test_keras_2_configuration_as_a_list_and_names_cut_in_pieces(h5py, tmp_path):
@@ -434,8 +695,8 @@ def test_keras_1_had_an_array_for_every_gate(h5py, tmp_path, cell, gates):
     same(found, one, atol=0)
     own["inner_activation"] = "hard_sigmoid"
     [found] = files.read(h5_of(h5py, tmp_path / "n.h5", {"layer_1": split}, config))
-    assert found.cell is None
-    assert "inner_activation='hard_sigmoid'" in found.note
+    assert found.cell == ("rnn" if cell == "rnn" else None)  # SimpleRNN has no inner activation
+    assert cell == "rnn" or "inner_activation='hard_sigmoid'" in found.note
 
 
 def test_a_class_of_the_users_own_is_ambiguous(h5py, tmp_path):
@@ -449,6 +710,38 @@ def test_a_class_of_the_users_own_is_ambiguous(h5py, tmp_path):
     assert "MyLSTM is no class of Keras' own" in found.note
     [found] = files.read(path, cells={"mine": "lstm"})
     same(found, one, atol=0)
+
+
+@pytest.mark.parametrize("end", [".keras", ".h5"])
+def test_a_class_that_is_called_as_one_of_keras_is_not_it(keras, h5py, tmp_path, end):
+    """Its configuration says what it was made with; what it does with that, its program says."""
+
+    class LSTM(keras.layers.LSTM):
+        def call(self, sequences, initial_state=None, **options):
+            return super().call(2 * sequences, initial_state, **options)
+
+    class Cell(keras.layers.GRUCell):
+        pass
+
+    registered = keras.saving.register_keras_serializable("mine")(LSTM)
+    for k, layer_ in enumerate([
+        LSTM(4, name="a"),
+        registered(4, name="a"),
+        registered(4, name="a", recurrent_activation="hard_sigmoid"),
+        keras.layers.RNN(Cell(4), name="a"),
+    ]):  # fmt: skip
+        path = tmp_path / f"{k}{end}"
+        keras.Sequential([keras.Input((None, 3)), layer_]).save(path)
+        [found] = files.read(path)
+        assert found.cell is None, k
+        if k == 2:
+            assert "mine>LSTM with recurrent_activation='hard_sigmoid'" in found.note
+            assert files.read(path, cells={found.name: "lstm"})[0].cell is None
+        else:
+            assert "is no class of Keras' own" in found.note, k
+            [cell] = found.candidates
+            [one] = files.read(path, cells={found.name: cell})
+            assert (one.cell, one.assumed) == (cell, ()), k
 
 
 def test_keras_and_tensorflow_keep_objects(tf, keras, tmp_path):
@@ -468,6 +761,36 @@ def test_keras_and_tensorflow_keep_objects(tf, keras, tmp_path):
     )
     [one] = files.read(tmp_path / "x")
     assert (one.name, one.cell, one.layout) == ("a/cell", "lstm", "keras")
+
+
+def test_objects_by_the_names_of_their_variables(tf, tmp_path):
+    """Since TensorFlow 2.2 a layer's variables stand below its cell; before, gates may be hard."""
+    from tensorflow.core.protobuf import trackable_object_graph_pb2
+
+    one, arrays = keras_arrays("lstm")
+    for scope, sure in (("lstm/lstm_cell", True), ("lstm", False)):
+        graph = trackable_object_graph_pb2.TrackableObjectGraph()
+        tensors = {}
+        for key, array in arrays.items():
+            name = f"a/cell/{key.removesuffix(':0')}/.ATTRIBUTES/VARIABLE_VALUE"
+            full = f"{scope}/{key.removesuffix(':0')}"
+            graph.nodes.add().attributes.add(checkpoint_key=name, full_name=full)
+            tensors[name] = array
+        tensors["_CHECKPOINTABLE_OBJECT_GRAPH"] = graph.SerializeToString()
+        names = list(tensors)
+        tf.raw_ops.SaveV2(
+            prefix=str(tmp_path / "x"),
+            tensor_names=names,
+            shape_and_slices=[""] * len(names),
+            tensors=[tf.constant(tensor) for tensor in tensors.values()],
+        )
+        [found] = files.read(tmp_path / "x")
+        if sure:
+            same(found, one, atol=0)
+            assert "sigmoid (the default of TensorFlow since 2.2)" in found.assumed[0]
+        else:
+            assert found.candidates == ("lstm",)
+            assert "took hard_sigmoid for the gates before TensorFlow 2.0" in found.note
 
 
 # ONNX
@@ -821,6 +1144,62 @@ def test_numbers_that_are_none_are_told(tmp_path):
     np.savez(tmp_path / "w.npz", **{f"rnn/gru_cell/{key}": a for key, a in own.items()})
     [one] = files.read(tmp_path / "w.npz")
     assert one.note == "cannot be used: gates/bias has numbers that are NaN or infinite"
+
+
+# What is assumed
+
+
+def test_what_each_form_leaves_open_is_assumed_until_it_is_said(onnx, tmp_path):
+    """A layer that is assumed to be something says so, and what a caller gave is not assumed."""
+    of = {cell: layer("x", cell).params for cell in CELLS}
+    tf1 = {cell: layouts.export(cell, "tf1", of[cell]) for cell in ("rnn", "lstm", "gru")}
+    bias, silent = "forget bias 1 added: the file does not hold it", "the file does not say"
+    direction = "no configuration in the file: the forward direction assumed"
+    both = "no configuration in the file: tanh and sigmoid and the forward direction assumed"
+    block = layouts.export("gru", "tf1_block", of["gru"])
+    torch = {cell: layouts.export(cell, "torch", of[cell], layer=0) for cell in ("rnn", "lstm")}
+    keras = layouts.export("lstm", "keras", of["lstm"])
+    cudnn = layouts.export("lstm", "keras_cudnn", of["lstm"])
+    short = {key.replace("weight", "w").replace("bias", "b"): a for key, a in torch["lstm"].items()}
+    relu = "tanh assumed: nn.RNN with relu has the same names"
+    order = "names like PyTorch's: its order of gates assumed"
+    rows = [  # of the file, arrays, what is assumed, the cell when it is given, what is then
+        ("rnn/basic_rnn_cell/", tf1["rnn"], [f"tanh assumed: {silent}"], "rnn", []),
+        ("rnn/gru_cell/", tf1["gru"], [f"tanh assumed: {silent}"], "gru", []),
+        ("rnn/lstm_cell/", tf1["lstm"],
+         [bias, f"tanh and no clipping assumed: {silent}"], "lstm", [bias]),
+        ("my_lstm/", tf1["lstm"],
+         ["an LSTM by its name", bias, f"tanh and no clipping assumed: {silent}"], "lstm", [bias]),
+        ("rnn/memory/", layouts.export("rnn", "tf1", layer("x", "rnn", 3, 5).params),
+         ["rnn: no other cell of tf.nn.rnn_cell has such arrays", f"tanh assumed: {silent}"],
+         "rnn", []),
+        ("rnn/gru_block_cell/", block, [], "gru", []),
+        ("net.", torch["rnn"], [relu], "rnn", []),
+        ("net.", torch["lstm"], [], "lstm", []),
+        ("net.", short, [order], "lstm", [order]),
+        ("lstm/", keras, [both], "lstm", [direction]),
+        ("lstm/", cudnn, [direction], "lstm", [direction]),
+    ]  # fmt: skip
+    for scope, arrays, assumed, cell, then in rows:
+        np.savez(tmp_path / "w.npz", **{f"{scope}{key}": a for key, a in arrays.items()})
+        [one] = files.read(tmp_path / "w.npz")
+        assert list(one.assumed) == assumed, (scope, one)
+        assert one.note == "; ".join(assumed), scope
+        [two] = files.read(tmp_path / "w.npz", cells={one.name: cell})
+        assert list(two.assumed) == then, (scope, two)
+        assert scope == "rnn/gru_block_cell/" or f"{cell}, as given" in two.note
+        same(one, two, atol=0)
+    np.savez(tmp_path / "w.npz", **{f"rnn/lstm_cell/{key}": a for key, a in tf1["lstm"].items()})
+    cells = {"rnn/lstm_cell": "lstm"}
+    [one] = files.read(tmp_path / "w.npz", forget_bias=1, cells=cells)
+    assert (one.note, one.assumed) == ("lstm, as given; forget bias 1 added, as given", ())
+    files.write(tmp_path / "own.npz", [one], to="npz")
+    assert files.read(tmp_path / "own.npz")[0].assumed == ()
+    stored = {f"net.{key}": array for key, array in torch["lstm"].items()}
+    model = onnx_model(onnx, [onnx.helper.make_node("Relu", ["X"], ["Y"])], stored)
+    [one] = files.read(save(onnx, model, tmp_path / "m.onnx"))
+    assert one.assumed == ("the model has no recurrent node: told by the names of its arrays",)
+    assert files.read(tmp_path / "m.onnx", cells={one.name: "lstm"})[0].assumed == ()
 
 
 # Writing: what the framework itself makes of the file

@@ -37,8 +37,9 @@ _READERS = {
 def read(
     path: str | PathLike[str],
     *,
-    forget_bias: float = 1.0,
+    forget_bias: float | None = None,
     cells: Mapping[str, str | None] | None = None,
+    config: str | PathLike[str] | None = None,
     max_bytes: int = MAX_BYTES,
 ) -> list[Layer]:
     """Every recurrent layer of a file.
@@ -47,22 +48,26 @@ def read(
     ----------
     path : path
         A file; for a TensorFlow checkpoint its prefix, any of its files or its folder.
-    forget_bias : float
-        What TensorFlow 1 added to the forget gate at run time, so that no checkpoint holds it: 1
-        unless the cell was made with another ``forget_bias``.
+    forget_bias : float, optional
+        What TensorFlow 1 added to the forget gate at run time, so that no checkpoint holds it. If
+        it is not given, 1 is assumed, TensorFlow's default.
     cells : mapping of str to str or None, optional
         What a layer is where the file does not tell: its name to a cell's, or to None to leave it
         aside.
+    config : path, optional
+        For weights of Keras alone: the JSON that ``model.to_json()`` gives. Without it, a file of
+        the same name that ends in ``.json`` is read, if it is one. It must fit the weights.
     max_bytes : int
         The limit for all arrays together.
 
     Returns
     -------
     list of Layer
-        ``Layer(name, cell, params, layout, reverse, note, candidates)``. A layer that is ambiguous,
-        or that no cell here computes, has None as its ``cell``, and its ``note`` says why and what
-        can be done. What is not recurrent (a dense head, an optimizer's slots) is not in the list;
-        `contents` has it too.
+        ``Layer(name, cell, params, layout, reverse, note, candidates, assumed)``. A layer that is
+        ambiguous, or that no cell here computes, has None as its ``cell``, and its ``note`` says
+        why and what can be done. ``assumed`` has what the file does not say and was taken to be so
+        (the ``note`` says it too); it is empty where the file, or the caller, said all. What is not
+        recurrent (a dense head, an optimizer's slots) is not in the list; `contents` has it too.
 
     Raises
     ------
@@ -84,23 +89,33 @@ def read(
     >>> layer.name, layer.cell, layer.params.W_x.shape
     ('rnn/gru_cell', 'gru', (3, 3, 4))
     """
-    return contents(path, forget_bias=forget_bias, cells=cells, max_bytes=max_bytes).layers
+    found = contents(path, forget_bias=forget_bias, cells=cells, config=config, max_bytes=max_bytes)
+    return found.layers
 
 
 def contents(
     path: str | PathLike[str],
     *,
-    forget_bias: float = 1.0,
+    forget_bias: float | None = None,
     cells: Mapping[str, str | None] | None = None,
+    config: str | PathLike[str] | None = None,
     max_bytes: int = MAX_BYTES,
 ) -> Contents:
     """What is in a file: its kind, its recurrent layers, and what else, with the reason.
 
     Parameters and errors are those of `read`.
     """
-    request = Request(Path(path), float(forget_bias), dict(cells or {}), int(max_bytes))
+    request = Request(
+        Path(path),
+        None if forget_bias is None else float(forget_bias),
+        dict(cells or {}),
+        int(max_bytes),
+        None if config is None else Path(config),
+    )
     which = kind(request.path)
     words, module, function = _READERS[which]
+    if request.config and which != "keras":
+        raise FileError(path, f"is of the kind {words}; config is for Keras files of weights alone")
     reader = getattr(importlib.import_module(f".{module}", __package__), function)
     try:
         layers, aside = reader(request)

@@ -30,8 +30,9 @@ class Layer(NamedTuple):
     params: Any  # Params of the cell, ready to run; None if the cell is
     layout: str  # the name in LAYOUTS of how the file stores it
     reverse: bool  # the backward half of a bidirectional layer
-    note: str = ""  # what the file does not say, or why there is no cell and what to do
+    note: str = ""  # how the cell is known, or why there is none and what to do; has `assumed` too
     candidates: tuple[str, ...] = ()  # the cells that an ambiguous layer can be
+    assumed: tuple[str, ...] = ()  # what the file does not say, and was taken to be so
 
 
 class Aside(NamedTuple):
@@ -54,10 +55,12 @@ class Request(NamedTuple):
     """What the caller of `read` asks for; handed to every reader."""
 
     path: Path
-    forget_bias: float
+    forget_bias: float | None  # None: not given
     cells: Mapping[str, str | None]
     max_bytes: int
+    config: Path | None = None  # of a Keras model, where the caller gives one
     graph: Any = None  # a _graph.Graph, where there is one
+    variables: Mapping[str, str] | None = None  # of a checkpoint: key -> the variable's own name
 
     def fit(self, size: int, what: str) -> None:
         """Refuse what is larger than the limit, before any memory is taken for it."""
@@ -84,7 +87,6 @@ class Request(NamedTuple):
 
 
 def make(
-    request: Request,
     name: str,
     cell: str,
     layout: str,
@@ -92,19 +94,35 @@ def make(
     *,
     reverse: bool = False,
     note: str = "",
-    **where: Any,
+    assumed: Iterable[str] = (),
+    **options: Any,
 ) -> Layer:
-    """The layer, or one without a cell that says why its arrays do not make it."""
+    """The layer, or one without a cell that says why its arrays do not make it.
+
+    ``assumed`` is what the file does not say; ``options`` go to `layouts.load`.
+    """
     arrays = {key: floats(array) for key, array in arrays.items()}
     wrong = [key for key, array in arrays.items() if not np.isfinite(array).all()]
     if wrong:
         why = f"cannot be used: {', '.join(wrong)} has numbers that are NaN or infinite"
         return refuse(name, layout, why, reverse=reverse)
     try:
-        params = layouts.load(cell, layout, arrays, forget_bias=request.forget_bias, **where)
+        params = layouts.load(cell, layout, arrays, **options)
     except layouts.LayoutError as error:
         return refuse(name, layout, f"cannot be read as {cell}: {error}", reverse=reverse)
-    return Layer(name, cell, params, layout, reverse, note)
+    return assume(Layer(name, cell, params, layout, reverse, note), *assumed)
+
+
+def assume(layer: Layer, *what: str) -> Layer:
+    """The layer with a word on what its file does not say; without a cell nothing is assumed."""
+    note = "; ".join(filter(None, [layer.note, *what]))
+    assumed = (*layer.assumed, *what) if layer.cell else ()
+    return layer._replace(note=note, assumed=assumed)
+
+
+def as_given(cell: str | None) -> str:
+    """The note of a layer whose cell the caller of `read` named; empty if none was named."""
+    return f"{cell}, as given" if cell else ""
 
 
 def refuse(name: str, layout: str, note: str, *, reverse: bool = False) -> Layer:

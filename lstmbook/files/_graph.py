@@ -1,4 +1,4 @@
-"""What the graph beside a checkpoint (``.meta``) says of its cells, which the arrays do not.
+"""What the graph beside a checkpoint says of its cells, which the arrays do not.
 
 The arrays of a cell are followed to the nodes that use them: the number that is added to the forget
 gate, the activation, whether the cell state is clipped, and, where a name says nothing, whether a
@@ -8,7 +8,8 @@ kernel belongs to an LSTM, a simple network or no recurrent layer at all. Nothin
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,18 +21,21 @@ class Facts(NamedTuple):
 
     kind: str | None = None  # "lstm", "coupled", "rnn", "dense"
     forget_bias: float | None = None
-    activation: str | None = None  # TensorFlow's operator, such as Tanh
+    activation: str | None = None  # TensorFlow's operator, such as Tanh; several if none is known
     clip: bool = False
 
 
 _PASSED = ("Identity", "Enter", "RefEnter", "ReadVariableOp", "Switch", "RefSwitch", "Cast")
 _ACTIVATIONS = ("Tanh", "Relu", "Relu6", "Sigmoid", "Elu", "Selu", "Softplus", "Softsign")
+_BENDS = (*_ACTIVATIONS, "LeakyRelu", "Minimum", "Maximum", "ClipByValue", "Softmax", "Exp", "Erf")
+_ENDS = ("Exit", "NextIteration", "TensorArrayWriteV3", "TensorArrayWrite")  # of one step
 
 
 class Graph:
     """A graph as a map from each value to the nodes that read it."""
 
-    def __init__(self, nodes: Any) -> None:
+    def __init__(self, nodes: Any, words: str) -> None:
+        self.words = words  # which graph it is
         self.nodes = {node.name: node for node in nodes if "gradients" not in node.name}
         self.readers: dict[str, list[Any]] = {}
         for node in self.nodes.values():
@@ -52,22 +56,34 @@ class Graph:
                     return self._of_split(user)
                 if user.op in _ACTIVATIONS:
                     return Facts("rnn" if self._loops(variable) else "dense", None, user.op)
-            return Facts() if self._loops(variable) else Facts("dense")
+            kind = None if self._loops(variable) else "dense"
+            return Facts(kind, None, self._activation(node.name, _BENDS))
         return Facts()
+
+    def _activation(self, value: str, bends: Sequence[str] = ()) -> str | None:
+        """The activation of a value, or the operators in its place: all, or those that bend it."""
+        found = [node.op for node in self._users(value)]
+        known = [op for op in found if op in _ACTIVATIONS][:1]
+        return "/".join(known or [op for op in found if op in bends or not bends]) or None
+
+    def bends(self, variable: str, scope: str) -> Counter[str]:
+        """The operators that bend numbers in a step of the layer with this recurrent kernel."""
+        top = scope.rpartition("/")[0] or scope  # a bidirectional layer's names stand one above
+        found, waiting, seen = Counter[str](), [variable], set()
+        while waiting:
+            for node in self.readers.get(waiting.pop(), ()):
+                if node.name not in seen and (node.name + "/").startswith(f"{top}/"):
+                    seen.add(node.name)
+                    found.update({node.op} & set(_BENDS))
+                    waiting += [node.name] * (node.op not in _ENDS)
+        return found
 
     def _of_split(self, split: Any) -> Facts:
         gates = split.attr["num_split"].i
         if gates not in (3, 4):
             return Facts()
         candidate, forget = (1, 2) if gates == 4 else (0, 1)
-        activation = next(
-            (
-                node.op
-                for node in self._users(f"{split.name}:{candidate}")
-                if node.op in _ACTIVATIONS
-            ),
-            None,
-        )
+        activation = self._activation(f"{split.name}:{candidate}")
         bias = None
         for node in self._users(f"{split.name}:{forget}"):
             if node.op == "Sigmoid":
@@ -112,14 +128,21 @@ class Graph:
 
 
 def graph_of(prefix: Path, max_bytes: int) -> Graph | None:
-    """The graph that Saver wrote beside a checkpoint; None if there is none that can be read."""
-    path = prefix.with_name(prefix.name + ".meta")
+    """The graph beside a checkpoint; None if there is none that can be read.
+
+    Saver wrote a ``.meta``, and a SavedModel has a ``saved_model.pb`` above its variables.
+    """
+    meta = prefix.with_name(prefix.name + ".meta")
+    path = meta if meta.is_file() else prefix.parent.parent / "saved_model.pb"
+    if path != meta and prefix.parent.name != "variables":
+        return None
     if not path.is_file() or path.stat().st_size > max_bytes:
         return None
-    protos: Any = importlib.import_module("tensorflow.core.protobuf.meta_graph_pb2")
-    meta = protos.MetaGraphDef()
+    protos: Any = importlib.import_module("tensorflow.core.protobuf.saved_model_pb2")
+    model = protos.SavedModel()
     try:
-        meta.ParseFromString(path.read_bytes())
-        return Graph(meta.graph_def.node)
+        (model.meta_graphs.add() if path == meta else model).ParseFromString(path.read_bytes())
+        nodes = [node for one in model.meta_graphs for node in one.graph_def.node]
+        return Graph(nodes, "the graph in " + (".meta" if path == meta else path.name))
     except Exception:  # it is not needed: a checkpoint reads without it
         return None

@@ -16,8 +16,9 @@ import numpy as np
 
 from ..activations import Array
 from ..cells import CELLS, gru_reset_after
-from ._base import Aside, Layer, Request, ambiguous, make, refuse, shapes_in_words
+from ._base import Aside, Layer, Request, ambiguous, as_given, make, refuse, shapes_in_words
 from ._graph import Facts
+from ._keras_layer import CELL_NAME, Release, by_arrays, side_of
 
 Shapes = Mapping[str, tuple[int, ...]]
 Take = Callable[[str], Array]  # an array by its name in the file
@@ -119,14 +120,21 @@ def _torch_layer(
     if cell is None:
         why = f"named as PyTorch's, but not of its shapes (gates * hidden, hidden): {what}"
         return refuse(label, "torch", why, reverse=reverse)
-    notes = []
+    given, assumed = request.cells.get(label), []
     if not all(re.search("(weight|bias)_", name) for name in names.values()):
-        notes.append("names like PyTorch's: its order of gates assumed")
-    if cell == "rnn":
-        notes.append("tanh assumed: nn.RNN with relu has the same names")
+        assumed.append("names like PyTorch's: its order of gates assumed")
+    if cell == "rnn" and not given:
+        assumed.append("tanh assumed: nn.RNN with relu has the same names")
     arrays = {tail: take(name) for tail, name in names.items()}
-    said = request.cells.get(label) or cell
-    return make(request, label, said, "torch", arrays, reverse=reverse, note="; ".join(notes))
+    return make(
+        label,
+        given or cell,
+        "torch",
+        arrays,
+        reverse=reverse,
+        note=as_given(given),
+        assumed=assumed,
+    )
 
 
 # Names without optimizers' slots and averages, in today's spelling
@@ -255,34 +263,35 @@ def _settle(
     request: Request, scope: str, names: dict[str, str], shapes: Shapes, take: Take
 ) -> Layer | Aside:
     """The layer of one scope, or why it is none."""
-    said = request.cells.get(scope)
-    if scope in request.cells and said is None:
+    given = request.cells.get(scope)
+    if scope in request.cells and given is None:
         return Aside(scope, "left aside, as asked for")
     parts, last = re.split("[/.]", scope), _last(scope)
     reverse = any(part.lower() == "bw" or part.startswith("backward_") for part in parts)
     what = shapes_in_words(shapes)
     facts = _facts(request, names)
+    graph = request.graph.words if request.graph else ""
 
     def arrays() -> dict[str, Array]:
         return {tail: take(name) for tail, name in names.items()}
 
-    def built(cell: str, note: str = "", layout: str = "tf1") -> Layer:
+    def built(cell: str, note: str = "", assumed: tuple[str, ...] = ()) -> Layer:
         if facts.activation not in (None, "Tanh") or facts.clip:
             why = f"activation {facts.activation}" if not facts.clip else "clip of the cell state"
-            why = f"{cell} with {why}, by the graph in .meta; no cell here has that"
-            return refuse(scope, layout, why, reverse=reverse)
-        bias, added = request.forget_bias, ""
-        if "f" in CELLS[cell].GATES:
-            added = f"forget bias {bias:g} added: the file does not hold it"
-            if last.startswith("cudnn"):
-                bias, added = 0.0, "CudnnCompatibleLSTMCell, which adds no forget bias"
-            elif facts.forget_bias is not None:
-                bias = facts.forget_bias
-                added = f"forget bias {bias:g} added, as the graph in .meta says"
+            why = f"{cell} with {why}, by {graph}; no cell here has that"
+            return refuse(scope, "tf1", why, reverse=reverse)
         renamed = {_RENAMED.get(cell, {}).get(key, key): a for key, a in arrays().items()}
-        told = request._replace(forget_bias=bias)
-        note = "; ".join(filter(None, [note, added]))
-        return make(told, scope, cell, layout, renamed, reverse=reverse, note=note)
+        bias, notes, more = _run_time(request, cell, last, facts, given)
+        return make(
+            scope,
+            cell,
+            "tf1",
+            renamed,
+            reverse=reverse,
+            note="; ".join(filter(None, [note, *notes])),
+            assumed=(*assumed, *more),
+            forget_bias=bias,
+        )
 
     if _FOREIGN.fullmatch(last):
         why = f"{last} of tf.contrib.rnn, which no cell here computes"
@@ -294,13 +303,13 @@ def _settle(
         )
         return refuse(scope, "tf1", why, reverse=reverse)
     if "recurrent_kernel" in names and "kernel" in names:
-        return keras_layer(request, scope, arrays(), reverse=reverse)
+        return _keras(request, scope, names, arrays())
     if "w_ru" in names and "w_c" in names:
-        return built("gru", layout="tf1_block")
-    if said:
-        return built(said)
+        return make(scope, "gru", "tf1_block", arrays(), reverse=reverse)
+    if given:
+        return built(given)
     if "candidate/input_projection/kernel" in names:
-        return _cudnn_gru(request, scope, arrays(), reverse)
+        return _cudnn_gru(scope, arrays(), reverse)
     if "gates/kernel" in names or "candidate/kernel" in names:
         return built("gru")
     if "W_0" in names:
@@ -318,7 +327,7 @@ def _settle(
         return built(cell)
     sizes = _candidates(shapes)
     if facts.kind in sizes:
-        return built(facts.kind, f"{facts.kind} by the graph in .meta")
+        return built(facts.kind, f"{facts.kind} by {graph}")
     objects = any(name.endswith(_OBJECT) for name in names.values())  # Keras layers, then
     if (
         objects
@@ -328,15 +337,80 @@ def _settle(
     ):
         return Aside(scope, f"a dense layer or the like: {what}")
     if re.search("lstm(_cell)?$", last) and "lstm" in sizes:
-        return built("lstm", "an LSTM by its name")
+        return built("lstm", assumed=("an LSTM by its name",))
     recurrent = any(_RECURRENT.fullmatch(part.lower()) for part in parts)
     if len(sizes) == 1 and recurrent:
         (cell,) = sizes
-        return built(cell, f"the one cell of tf.nn.rnn_cell with such arrays is {cell}")
+        return built(cell, assumed=(f"{cell}: no other cell of tf.nn.rnn_cell has such arrays",))
     choices = [f"{cell} ({size})" for cell, size in sizes.items()]
     if not recurrent:
         choices.append("no recurrent layer")
     return ambiguous(scope, "tf1", sizes, f"{what} can be {' or '.join(choices)}", reverse=reverse)
+
+
+def _run_time(
+    request: Request, cell: str, last: str, facts: Facts, given: str | None
+) -> tuple[float, list[str], list[str]]:
+    """What a TensorFlow 1 cell does that its arrays do not hold.
+
+    The forget bias, notes on what is known, and what is assumed.
+    """
+    notes, assumed = [as_given(given)], []
+    fixed = last.startswith("cudnn_compatible")  # these have no options
+    bias = 1.0 if request.forget_bias is None else request.forget_bias
+    if "f" in CELLS[cell].GATES:
+        if fixed:
+            bias = 0.0
+            notes.append("CudnnCompatibleLSTMCell, which adds no forget bias")
+        elif facts.forget_bias is not None:
+            bias = facts.forget_bias
+            other = (
+                f", not {request.forget_bias:g}" if request.forget_bias not in (None, bias) else ""
+            )
+            notes.append(f"forget bias {bias:g} added, as {request.graph.words} says{other}")
+        elif request.forget_bias is not None:
+            notes.append(f"forget bias {bias:g} added, as given")
+        else:
+            assumed.append(f"forget bias {bias:g} added: the file does not hold it")
+    if not (fixed or given or facts.activation):
+        what = "tanh and no clipping" if "c" in CELLS[cell].State._fields else "tanh"
+        assumed.append(f"{what} assumed: the file does not say")
+    return bias, notes, assumed
+
+
+def _keras(request: Request, scope: str, names: dict[str, str], arrays: dict[str, Array]) -> Layer:
+    """A layer of Keras, of which the graph beside a checkpoint may tell the activations."""
+    kernel, graph = names["recurrent_kernel"], request.graph
+    bends = graph.bends(kernel, scope) if graph else {}
+    reverse, side = side_of(re.split("[/.]", scope))
+    layer = by_arrays(
+        request,
+        scope,
+        arrays,
+        reverse=reverse,
+        release=None if bends else _release(request, kernel),
+        note=f"activations by {graph.words}" if bends else "",
+        side=side,
+    )
+    known = {"Tanh"} if layer.cell == "rnn" else {"Tanh", "Sigmoid"}
+    right = set(bends) == known and bends["Tanh"] == min(bends.values())  # there are more gates
+    if right or not bends or layer.cell is None:
+        return layer
+    needs = "tanh" if layer.cell == "rnn" else "sigmoid in its gates, and tanh"
+    has = f"{layer.cell} with {' and '.join(sorted(bends))}, by {graph.words}"
+    return refuse(scope, "keras", f"{has}; the cell here has {needs}", reverse=reverse)
+
+
+def _release(request: Request, kernel: str) -> Release:
+    """The TensorFlow that wrote a kernel of Keras, which named its variable by layer and cell."""
+    if request.variables is None:  # no checkpoint
+        return Release()
+    variable = request.variables.get(kernel, "" if kernel.endswith(_OBJECT) else kernel)
+    if not variable:
+        return Release()
+    if CELL_NAME.fullmatch(variable.split("/")[-2:][0]) and kernel.endswith(_OBJECT):
+        return Release("sigmoid", "TensorFlow since 2.2")
+    return Release("", "TensorFlow's Keras", "the program that wrote it tells")
 
 
 def _facts(request: Request, names: Mapping[str, str]) -> Facts:
@@ -376,58 +450,14 @@ def _candidates(shapes: Shapes) -> dict[str, str]:
     return {cell: f"input {rows - h}, hidden {h}" for cell, h in hidden.items() if rows > h}
 
 
-def _cudnn_gru(request: Request, scope: str, arrays: dict[str, Array], reverse: bool) -> Layer:
+def _cudnn_gru(scope: str, arrays: dict[str, Array], reverse: bool) -> Layer:
     """CudnnCompatibleGRUCell: GRUCell's arrays, the candidate's in two, and one bias more."""
     b_hn = arrays.pop("candidate/hidden_projection/bias")
     halves = [arrays.pop(f"candidate/{side}_projection/kernel") for side in ("input", "hidden")]
     arrays["candidate/kernel"] = np.vstack(halves)
     arrays["candidate/bias"] = arrays.pop("candidate/input_projection/bias")
-    layer = make(request, scope, "gru", "tf1", arrays, reverse=reverse)
+    layer = make(scope, "gru", "tf1", arrays, reverse=reverse)
     if layer.cell is None:
         return layer
     params = gru_reset_after.Params(**layer.params._asdict(), b_hn=b_hn)
     return layer._replace(cell="gru_reset_after", params=params, note="CudnnCompatibleGRUCell")
-
-
-# Keras
-
-
-def keras_layer(
-    request: Request,
-    name: str,
-    arrays: Mapping[str, Array],
-    *,
-    reverse: bool,
-    gru: str | None = None,
-    note: str = "no configuration in the file: tanh and sigmoid assumed",
-) -> Layer:
-    """A layer from Keras' ``kernel``, ``recurrent_kernel`` and ``bias``, told by shapes alone.
-
-    The recurrent kernel is ``(hidden, gates * hidden)``, and the numbers of gates differ: 1, 4, 3.
-    Which of the two GRUs it is, the bias tells; ``gru`` says it where there is none.
-    """
-    shapes = {key: np.shape(array) for key, array in arrays.items()}
-    what = shapes_in_words(shapes)
-    recurrent, bias = shapes.get("recurrent_kernel", ()), shapes.get("bias")
-    hidden, columns = recurrent if len(recurrent) == 2 else (0, 0)
-    gates = columns // hidden if hidden and columns % hidden == 0 else 0
-    cell = {1: "rnn", 3: "gru", 4: "lstm"}.get(gates)
-    if cell is None or set(arrays) - {"kernel", "recurrent_kernel", "bias"}:
-        why = f"{what}: not the arrays of SimpleRNN, LSTM or GRU"
-        return refuse(name, "keras", why, reverse=reverse)
-    layout, said = "keras", request.cells.get(name)
-    if gates > 1 and bias == (2 * columns,):
-        layout, note = "keras_cudnn", ""
-    if gates == 3 and bias is None:
-        said = said or gru
-    if gates == 3 and bias is None and said is None:
-        return ambiguous(
-            name,
-            "keras",
-            ("gru_reset_after", "gru"),
-            f"{what} is a GRU without bias, and only the bias tells where its reset gate is",
-            reverse=reverse,
-        )
-    if cell == "gru" and bias != (columns,):
-        cell = "gru_reset_after"
-    return make(request, name, said or cell, layout, arrays, reverse=reverse, note=note)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import io
-import json
 import logging
 import math
 import re
@@ -16,66 +15,60 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ..activations import Array
-from ._base import (
-    Aside,
-    FileError,
-    Layer,
-    Request,
-    ambiguous,
-    natural,
-    need,
-    refuse,
-    shapes_in_words,
+from ._base import Aside, FileError, Layer, Request, natural, need, shapes_in_words
+from ._keras_config import (
+    Found,
+    config_beside,
+    fitted,
+    leaves_of,
+    pair_named,
+    pair_numbered,
+    read_config,
 )
-from ._names import keras_layer
+from ._keras_layer import CELL_NAME, NUMBERED, Leaf, by_arrays, by_config, release_of, side_of
 from ._stack import Level, exported, is_chain, stack
 
-_CELLS = {"SimpleRNN": "rnn", "LSTM": "lstm", "GRU": "gru", "CuDNNLSTM": "lstm", "CuDNNGRU": "gru"}
-_CELL_NAME = re.compile(r"(lstm|gru|simple_rnn|peephole_lstm)_cell(_\d+)?")
 _DEPTH = 64  # of groups within groups
-_OLD = " (Keras before 2.3 took hard_sigmoid by default)"
-
-
-class _Found(NamedTuple):
-    """Arrays that stand together in a file."""
-
-    place: tuple[str, ...]  # of the group, below the root
-    names: tuple[str, ...]  # the names of the layers around it
-    arrays: dict[str, Any]  # kernel, recurrent_kernel, bias -> dataset
-
-
-class _Leaf(NamedTuple):
-    """What a configuration says of one layer that has weights."""
-
-    place: tuple[str, ...]  # where Keras 3 stores it
-    names: tuple[str, ...]  # of the layers around it, and its own
-    kind: str  # its class
-    config: dict[str, Any]
-    reverse: bool
 
 
 def read(request: Request) -> tuple[list[Layer], list[Aside]]:
     """All recurrent layers of a Keras file, and what else is in it."""
     with _open(request) as (file, config):
         root = _child(request, file, "model_weights") if "model_weights" in file else file
+        if "nb_layers" in root.attrs:
+            raise FileError(
+                request.path,
+                "is of Keras before 1.0, which gave arrays no names: not read. Keras 1 reads it, "
+                "and writes what is",
+            )
         if config is None and "model_config" in file.attrs:
-            config = _json(request, _text(file.attrs["model_config"]))
+            config = read_config(request, _text(file.attrs["model_config"]))
+        if config is not None and request.config:
+            raise FileError(
+                request.path, "has a configuration of its own; config is for weights alone"
+            )
+        source = ""
+        if config is None:
+            config, source = config_beside(request)
         named = bool(_listed(root, "layer_names"))
+        release = release_of(_version(file, root)) if named else NUMBERED
         found = list(_named(request, root) if named else _numbered(request, root))
-        leaves = list(_leaves(config)) if config else []
-        pairs = _pair_named(found, leaves) if named else _pair_numbered(found, leaves)
+        leaves = list(leaves_of(config)) if config else []
+        pairs = list((pair_named if named else pair_numbered)(found, leaves))
+        if source:
+            pairs, more = fitted(request, pairs, leaves, named)
+            source += more
         layers, aside, taken = [], [], 0
         for group, leaf in pairs:
-            name = _name(group, leaf, found)
-            shapes = {key: tuple(data.shape) for key, data in group.arrays.items()}
-            old = _keras_1(shapes)
-            if "recurrent_kernel" not in shapes and not old:
+            name = _name(group, leaf if not source else None, found)
+            if not group.recurrent:
                 kind = f"{leaf.kind}: " if leaf else ""
+                shapes = {key: tuple(data.shape) for key, data in group.arrays.items()}
                 aside.append(Aside(name, kind + shapes_in_words(shapes)))
                 continue
             if name in request.cells and request.cells[name] is None:
@@ -85,17 +78,27 @@ def read(request: Request) -> tuple[list[Layer], list[Aside]]:
                 math.prod(data.shape) * data.dtype.itemsize for data in group.arrays.values()
             )
             request.fit(taken, f"{name}, with what was read before,")
-            arrays = {key: _array(request, data) for key, data in group.arrays.items()}
-            if old:
-                arrays = {
-                    today: np.concatenate([arrays[key] for key in keys], axis=-1)
-                    for today, keys in old.items()
-                }
-            if leaf is None:
-                layers.append(_guess(request, name, group, arrays, named))
+            stored = {key: _array(request, data) for key, data in group.arrays.items()}
+            arrays = {
+                today: np.concatenate([stored[key] for key in keys], axis=-1)
+                if len(keys) > 1
+                else stored[keys[0]]
+                for today, keys in group.parts.items()
+            }
+            if leaf:
+                layers.append(by_config(request, name, leaf, arrays, release, source))
             else:
-                layers.append(_settle(request, name, leaf, arrays))
+                reverse, side = side_of(group.names, group.place)
+                layers.append(
+                    by_arrays(request, name, arrays, reverse=reverse, release=release, side=side)
+                )
     return layers, aside
+
+
+def _version(*groups: Any) -> str | None:
+    """The release that wrote a file, where it says so: at its root, or beside the weights."""
+    found = [group.attrs["keras_version"] for group in groups if "keras_version" in group.attrs]
+    return _text(found[0]) if found else None
 
 
 # The file
@@ -121,17 +124,10 @@ def _open(request: Request) -> Iterator[tuple[Any, Any]]:
                 raise FileError(request.path, f"is no .keras file: it has no {name} in it")
         request.fit(sizes["model.weights.h5"], "model.weights.h5")
         request.fit(20 * sizes["config.json"], "config.json, once it is parsed,")
-        config = _json(request, archive.read("config.json"))
+        config = read_config(request, archive.read("config.json"))
         data = io.BytesIO(archive.read("model.weights.h5"))
     with h5py.File(data, "r") as file:
         yield file, config
-
-
-def _json(request: Request, text: str | bytes) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise FileError(request.path, f"its configuration is no JSON: {error}") from error
 
 
 def _text(value: Any) -> str:
@@ -168,7 +164,7 @@ def _is_data(item: Any) -> bool:
     return hasattr(item, "shape") and item.dtype.kind == "f"
 
 
-def _named(request: Request, root: Any) -> Iterator[_Found]:
+def _named(request: Request, root: Any) -> Iterator[Found]:
     """The older form: groups by layer, arrays by name."""
     for top in _listed(root, "layer_names"):
         group = _child(request, root, top)
@@ -184,14 +180,14 @@ def _named(request: Request, root: Any) -> Iterator[_Found]:
         for place, arrays in places.items():
             parts = tuple(filter(None, place.split("/")))
             names = parts if parts[:1] == (top,) else (top, *parts)
-            yield _Found(parts, names, arrays)
+            yield Found(parts, names, arrays)
 
 
-def _numbered(request: Request, root: Any) -> Iterator[_Found]:
+def _numbered(request: Request, root: Any) -> Iterator[Found]:
     """Keras 3's form: arrays by number below ``vars``, in the order in which they were made."""
     seen: set[Any] = set()
 
-    def walk(group: Any, place: tuple[str, ...], names: tuple[str, ...]) -> Iterator[_Found]:
+    def walk(group: Any, place: tuple[str, ...], names: tuple[str, ...]) -> Iterator[Found]:
         if len(place) > _DEPTH or group.id in seen:
             return
         seen.add(group.id)
@@ -206,10 +202,10 @@ def _numbered(request: Request, root: Any) -> Iterator[_Found]:
             data = [item for item in data if _is_data(item)]
             labels = [str(k) for k in range(len(data))]
             cell = place and (place[-1] == "cell" or place[-2:-1] == ("cells",))
-            if (cell or (told and _CELL_NAME.fullmatch(_text(told)))) and len(data) in (2, 3):
+            if (cell or (told and CELL_NAME.fullmatch(_text(told)))) and len(data) in (2, 3):
                 labels = ["kernel", "recurrent_kernel", "bias"]
             if data:
-                yield _Found(place, names, dict(zip(labels, data, strict=False)))
+                yield Found(place, names, dict(zip(labels, data, strict=False)))
         for name, child in children.items():
             if hasattr(child, "keys") and not (not place and name == "optimizer"):
                 inner = names if name in _CONTAINERS else (*names, name)
@@ -222,204 +218,18 @@ _RENAMED = {"_layer_checkpoint_dependencies": "layers"}  # Keras 2.12 to 2.15
 _CONTAINERS = {"layers", "_layer_checkpoint_dependencies", "cells"}
 
 
-def _keras_1(names: Any) -> dict[str, list[str]] | None:
-    """Keras 1 kept an array for every gate: which ones make up each of today's."""
-    for gates in (["_i", "_f", "_c", "_o"], ["_z", "_r", "_h"], [""]):
-        old = {
-            today: [letter + gate for gate in gates]
-            for today, letter in (("kernel", "W"), ("recurrent_kernel", "U"), ("bias", "b"))
-        }
-        if {key for keys in old.values() for key in keys} == set(names):
-            return old
-    return None
-
-
-# The configuration
-
-
-def _leaves(
-    config: Any, place: tuple[str, ...] = (), names: tuple[str, ...] = ()
-) -> Iterator[_Leaf]:
-    """Every layer with weights that a model's configuration names, in its order."""
-    own = config.get("config", {}) if isinstance(config, dict) else {}
-    inner = own if isinstance(own, list) else own.get("layers", [])
-    counts: dict[str, int] = {}
-    for layer in inner if isinstance(inner, list) else []:
-        if not isinstance(layer, dict) or not isinstance(layer.get("class_name"), str):
-            continue
-        stem = _snake(layer["class_name"].split(">")[-1])
-        number = counts[stem] = counts.get(stem, -1) + 1
-        where = (*place, "layers", stem if number == 0 else f"{stem}_{number}")
-        yield from _layer_leaves(layer, where, names, False)
-
-
-def _layer_leaves(
-    layer: dict[str, Any],
-    place: tuple[str, ...],
-    names: tuple[str, ...],
-    flip: bool,
-    prefix: str = "",
-) -> Iterator[_Leaf]:
-    kind = layer["class_name"].split(">")[-1]
-    own = layer.get("config")
-    if isinstance(own, list) or (isinstance(own, dict) and isinstance(own.get("layers"), list)):
-        name = layer.get("name") or (own.get("name") if isinstance(own, dict) else None)
-        yield from _leaves(layer, place, (*names, str(name or kind)))
-        return
-    if not isinstance(own, dict):
-        return
-    name = str(own.get("name") or layer.get("name") or kind)
-    if prefix and not name.startswith(prefix):
-        name = prefix + name
-    names = (*names, name)
-    if kind == "Bidirectional" and isinstance(own.get("layer"), dict):
-        forward = own["layer"]
-        backward = own.get("backward_layer") or forward
-        yield from _layer_leaves(forward, (*place, "forward_layer"), names, False, "forward_")
-        yield from _layer_leaves(
-            backward, (*place, "backward_layer"), names, backward is forward, "backward_"
-        )
-    elif isinstance(own.get("layer"), dict):  # TimeDistributed and other wrappers
-        yield from _layer_leaves(own["layer"], (*place, "layer"), names, flip)
-    elif kind == "RNN" and isinstance(own.get("cell"), dict):
-        reverse = bool(own.get("go_backwards")) != flip
-        yield from _cell_leaves(own["cell"], (*place, "cell"), names, reverse)
-    else:
-        reverse = bool(own.get("go_backwards")) != flip
-        where = (*place, "cell") if kind in ("SimpleRNN", "LSTM", "GRU") else place
-        yield _Leaf(where, names, kind, own, reverse)
-
-
-def _cell_leaves(
-    cell: dict[str, Any], place: tuple[str, ...], names: tuple[str, ...], reverse: bool
-) -> Iterator[_Leaf]:
-    kind, own = str(cell.get("class_name")).split(">")[-1], cell.get("config") or {}
-    if not isinstance(own, dict):
-        return
-    if kind != "StackedRNNCells":
-        yield _Leaf(place, names, kind.removesuffix("Cell"), own, reverse)
-        return
-    counts: dict[str, int] = {}
-    for part in own.get("cells", []):
-        stem = _snake(str(part.get("class_name")).split(">")[-1])
-        number = counts[stem] = counts.get(stem, -1) + 1
-        where = (*place, "cells", stem if number == 0 else f"{stem}_{number}")
-        label = str((part.get("config") or {}).get("name") or stem)
-        yield from _cell_leaves(part, where, (*names, label), reverse)
-
-
-def _snake(name: str) -> str:
-    """As Keras names what it stores: ``SimpleRNN`` becomes ``simple_rnn``."""
-    name = re.sub(r"\W+", "", name)
-    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
-    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
-
-
-# Which configuration belongs to which arrays
-
-
-def _pair_numbered(
-    found: list[_Found], leaves: list[_Leaf]
-) -> Iterator[tuple[_Found, _Leaf | None]]:
-    by_place = {leaf.place: (k, leaf) for k, leaf in enumerate(leaves)}
-    pairs = [(by_place.get(group.place, (len(leaves), None)), group) for group in found]
-    for (_, leaf), group in sorted(pairs, key=lambda pair: pair[0][0]):
-        yield group, leaf
-
-
-def _pair_named(found: list[_Found], leaves: list[_Leaf]) -> Iterator[tuple[_Found, _Leaf | None]]:
-    """By name within a top layer; by order where the names say nothing and the numbers agree."""
-    for top in dict.fromkeys(group.names[0] for group in found):
-        groups = [group for group in found if group.names[0] == top]
-        own = [leaf for leaf in leaves if leaf.names[0] == top]
-        left = list(own)
-        matched: dict[int, _Leaf] = {}
-        for k, group in enumerate(groups):
-            for leaf in left:
-                if leaf.names[-1] in group.names:
-                    matched[k] = leaf
-                    left.remove(leaf)
-                    break
-        rest = [k for k in range(len(groups)) if k not in matched]
-        if len(rest) == len(left):
-            matched |= dict(zip(rest, left, strict=True))
-        for k, group in enumerate(groups):
-            yield group, matched.get(k)
-
-
-def _name(group: _Found, leaf: _Leaf | None, found: list[_Found]) -> str:
+def _name(group: Found, leaf: Leaf | None, found: list[Found]) -> str:
     if leaf:
         return "/".join(leaf.names)
     names = [name for name in group.names if name != "stacked_rnn_cells"]
     siblings = [g for g in found if g.names[:-1] == group.names[:-1]]
-    if len(names) > 1 and len(siblings) == 1 and _is_cell(names[-1]):
+    if (
+        len(names) > 1
+        and len(siblings) == 1
+        and (names[-1] == "cell" or CELL_NAME.fullmatch(names[-1]))
+    ):
         names = names[:-1]
     return "/".join(names)
-
-
-def _is_cell(name: str) -> bool:
-    return name == "cell" or bool(_CELL_NAME.fullmatch(name))
-
-
-# The layer
-
-
-def _guess(
-    request: Request, name: str, group: _Found, arrays: dict[str, Array], named: bool
-) -> Layer:
-    """A layer without a configuration: its arrays and its name must do."""
-    backward = ("backward_layer", "backward_")
-    reverse = any(part.startswith(backward) for part in (*group.place, *group.names))
-    one = keras_layer(request, name, arrays, reverse=reverse)
-    return one._replace(note=one.note + _OLD) if named and one.cell and one.note else one
-
-
-def _settle(request: Request, name: str, leaf: _Leaf, arrays: dict[str, Array]) -> Layer:
-    """A layer as its configuration says."""
-    config, reverse = leaf.config, leaf.reverse
-    if leaf.kind not in _CELLS:
-        guess = keras_layer(request, name, arrays, reverse=reverse, note="")
-        if guess.cell is None:
-            return guess._replace(note=f"{leaf.kind}, which no cell here computes")
-        if name in request.cells:
-            return guess
-        return ambiguous(
-            name,
-            "keras",
-            (guess.cell,),
-            f"{leaf.kind} is no class of Keras' own; its arrays are those of {guess.cell}",
-            reverse=reverse,
-        )
-    wrong = [
-        f"{key}={_word(config[key])!r}"
-        for key, expected in (("activation", "tanh"), ("recurrent_activation", "sigmoid"))
-        if key in config and _word(config[key]) != expected and not leaf.kind.startswith("CuDNN")
-        if not (leaf.kind == "SimpleRNN" and key == "recurrent_activation")
-    ]
-    inner = config.get("inner_activation")  # Keras 1
-    if inner is not None and _word(inner) != "sigmoid":
-        wrong.append(f"inner_activation={_word(inner)!r}")
-    if wrong:
-        return refuse(
-            name,
-            "keras",
-            f"{leaf.kind} with {', '.join(wrong)}: the cells here have tanh and sigmoid; nearest "
-            f"is {_CELLS[leaf.kind]}, a different function",
-            reverse=reverse,
-        )
-    note = ""
-    if reverse and "backward_layer" not in leaf.place:
-        note = "go_backwards: Keras gives the outputs of this layer last step first"
-    gru = "gru_reset_after" if config.get("reset_after") else "gru"
-    return keras_layer(request, name, arrays, reverse=reverse, gru=gru, note=note)
-
-
-def _word(activation: Any) -> str:
-    """An activation's name, however Keras wrote it down."""
-    if isinstance(activation, dict):
-        config = activation.get("config")
-        activation = config if isinstance(config, str) else activation.get("class_name")
-    return str(activation).lower()
 
 
 # Writing

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..activations import Array
 from ..layout_table import ONNX_NODES
-from ._base import Aside, FileError, Layer, Request, floats, make, need, refuse
+from ._base import Aside, FileError, Layer, Request, assume, floats, make, need, refuse
 from ._names import torch_layers
 from ._stack import Level, exported, is_chain, stack
 
@@ -128,7 +128,7 @@ class _Reader:
                 continue
             one = {key: array[k : k + 1] for key, array in arrays.items()}
             cell = _cell(node.op_type, attributes, arrays)
-            self.layers.append(make(self.request, label, cell, "onnx", one, reverse=reverse))
+            self.layers.append(make(label, cell, "onnx", one, reverse=reverse))
 
     def by_name(self, graph: Any) -> None:
         """A model without recurrent nodes may be one cell step in plain ones: names may tell."""
@@ -136,9 +136,8 @@ class _Reader:
         shapes = {name: tuple(tensor.dims) for name, tensor in tensors.items()}
         layers, _ = torch_layers(self.request, shapes, lambda name: self._array(tensors[name]))
         why = "the model has no recurrent node: told by the names of its arrays"
-        for layer in layers:
-            note = "; ".join(filter(None, [why, layer.note]))
-            self.layers.append(layer._replace(note=note))
+        given = self.request.cells
+        self.layers += [x if x.name in given else assume(x, why) for x in layers]
 
     def _array(self, tensor: Any) -> Array:
         value = self._stored(tensor.name, tensor)

@@ -41,8 +41,25 @@ def read(request: Request) -> tuple[list[Layer], list[Aside]]:
         return array
 
     sizes = {name: math.prod(shape) * dtypes[name].size for name, shape in shapes.items()}
-    request = request._replace(graph=graph_of(prefix, request.max_bytes))
+    request = request._replace(
+        graph=graph_of(prefix, request.max_bytes),
+        variables=_variables(request, reader) if _OBJECTS in dtypes else {},
+    )
     return sort_out(request, shapes, request.counting(sizes, get))
+
+
+_OBJECTS = "_CHECKPOINTABLE_OBJECT_GRAPH"
+
+
+def _variables(request: Request, reader: Any) -> dict[str, str]:
+    """The variables of a checkpoint of objects: its key to the name in the program."""
+    protos: Any = importlib.import_module("tensorflow.core.protobuf.trackable_object_graph_pb2")
+    graph = protos.TrackableObjectGraph()
+    graph.ParseFromString(reader.get_tensor(_OBJECTS))
+    request.fit(20 * graph.ByteSize(), "its list of objects, once it is parsed,")
+    return {
+        value.checkpoint_key: value.full_name for node in graph.nodes for value in node.attributes
+    }
 
 
 def _open(request: Request) -> tuple[Any, Path]:
