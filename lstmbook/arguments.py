@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from .activations import Array
-from .cells import Cell, check_params, find
+from .cells import Cell, check_params, find, sizes
 
 __all__ = [
     "cast",
@@ -28,7 +28,7 @@ def check_arguments(
     """``params, xs, state, lengths`` of `lstmbook.run`, None filled in; the lengths are a copy."""
     cell = find(cell)
     params = check_params(cell, params)
-    xs = _check_xs(params, xs, time_major)
+    xs = _check_xs(cell, params, xs, time_major)
     steps, batch = _steps_and_batch(xs, time_major)
     lengths = _check_lengths(lengths, batch, steps)
     state = _check_state(cell, params, state, batch, steps)
@@ -64,7 +64,7 @@ def check_gradients(
     ``params`` and ``xs`` were checked.
     """
     steps, batch = _steps_and_batch(xs, time_major)
-    d_hs = _check_d_hs(d_hs, steps, batch, params.b.shape[-1], time_major)
+    d_hs = _check_d_hs(d_hs, steps, batch, sizes(cell, params)[1], time_major)
     return d_hs, _check_state(cell, params, d_state, batch, steps, "d_state")
 
 
@@ -78,10 +78,10 @@ def _steps_and_batch(xs: Array, time_major: bool) -> tuple[int, int]:
     return (first, second) if time_major else (second, first)
 
 
-def _check_xs(params: Any, xs: ArrayLike, time_major: bool) -> Array:
+def _check_xs(cell: Cell, params: Any, xs: ArrayLike, time_major: bool) -> Array:
     """``xs`` as an array of three axes and floats whose last axis fits ``params``."""
     xs = np.asarray(xs)
-    input_size = params.W_x.shape[1]
+    input_size, _ = sizes(cell, params)
     axes = "(time, batch, input)" if time_major else "(batch, time, input)"
     if xs.dtype.kind not in "fc":
         raise TypeError(
@@ -92,7 +92,7 @@ def _check_xs(params: Any, xs: ArrayLike, time_major: bool) -> Array:
         if xs.ndim == 2:
             mend = f". One sequence alone? xs[{':, None' if time_major else 'None'}] adds the batch"
         raise ValueError(f"xs has shape {xs.shape}; expected three axes, {axes}{mend}")
-    if xs.shape[2] != input_size:
+    if input_size is not None and xs.shape[2] != input_size:
         mend = ""
         if input_size in xs.shape[:2]:
             found = xs.shape.index(input_size)
@@ -168,8 +168,10 @@ def _check_state(
     """``state`` as the cell's State of ``(batch, hidden)`` arrays; zeros if None."""
     if state is None:
         return cell.zero_state(params, batch)
-    hidden = params.b.shape[-1]
     names = cell.State._fields
+    zero = cell.zero_state(params, 1)
+    shapes = {name: (batch, part.shape[-1]) for name, part in zip(names, zero, strict=True)}
+    hidden = shapes[names[0]][1]
     wanted = f"State({', '.join(names)}), each (batch, hidden) = ({batch}, {hidden})"
     if isinstance(state, np.ndarray) or not isinstance(state, tuple | list):
         mend = ""
@@ -190,11 +192,11 @@ def _check_state(
     for name, part in by_name.items():
         if part.dtype.kind not in "fc":
             raise TypeError(f"{what}.{name} has dtype {part.dtype}; expected floats")
-        if part.shape != (batch, hidden):
-            mend = _axis_mend(part.shape == (steps, hidden), steps, batch)
+        if part.shape != shapes[name]:
+            mend = _axis_mend(part.shape == (steps, shapes[name][1]), steps, batch)
             raise ValueError(
                 f"{what}.{name} has shape {part.shape}; expected (batch, hidden) = "
-                f"({batch}, {hidden}){mend}"
+                f"{shapes[name]}{mend}"
             )
     return cell.State(**by_name)
 

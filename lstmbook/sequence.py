@@ -1,8 +1,10 @@
 """A cell over a sequence: `unroll`, `run`, `record` (every gate over time), `backprop` and `vjp`.
 
-No cell is known here: whatever has ``step`` can be run, and with ``step_vjp`` backwards too. For
-the cells of `cells`, `fast` computes the same.
+No cell is known here: whatever has ``step`` can be run. What a page does is recorded once, and
+gradients and the faster ways to run it follow from that (`running.engine`).
 """
+
+from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import pairwise
@@ -11,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import fast
 from .activations import Array
 from .arguments import cast, check_arguments, check_backprop, check_gradients
-from .cells import Cell, find
+from .cells import Cell, find, sizes
+from .running import by_steps, engine
 
 __all__ = ["backprop", "record", "run", "unroll", "vjp"]
 
@@ -105,12 +107,9 @@ def run(
     """
     cell = find(cell)
     params, xs, state, lengths = check_arguments(cell, params, xs, state, lengths, time_major)
-    hs = np.zeros((*xs.shape[:2], params.b.shape[-1]), xs.dtype)
-    forward = fast.run if fast.knows(cell) else _run
-    state = forward(
-        cell, params, _time_first(xs, time_major), state, lengths, _time_first(hs, time_major)
-    )
-    return hs, state
+    hs = np.zeros((*xs.shape[:2], sizes(cell, params)[1]), xs.dtype)
+    xs, out = _time_first(xs, time_major), _time_first(hs, time_major)
+    return hs, engine.run(cell, params, xs, state, lengths, out)
 
 
 def record(
@@ -137,13 +136,13 @@ def record(
     cell = find(cell)
     params, xs, state, lengths = check_arguments(cell, params, xs, state, lengths, time_major)
     xs = _time_first(xs, time_major)
-    shape = (*xs.shape[:2], params.b.shape[-1])
+    shape = (*xs.shape[:2], sizes(cell, params)[1])
     states: list[Any] = []
-    _run(cell, params, xs, state, lengths, None, states)
+    by_steps.run(cell, params, xs, state, lengths, None, states)
     seen = {name: np.full(shape, np.nan, xs.dtype) for name in (*cell.GATES, *state._fields)}
     for t, (old, new) in enumerate(pairwise(states)):
         on = t < lengths
-        gates = cell.gates(params, xs[t, on], _rows(old, on))
+        gates = cell.gates(params, xs[t, on], by_steps.rows_of(old, on))
         for name, gate in zip(cell.GATES, gates, strict=True):
             seen[name][t, on] = gate
         for name, part in zip(new._fields, new, strict=True):
@@ -208,10 +207,11 @@ def backprop(
     >>> d_params.W_x.shape, d_xs.shape, d_state.c.shape
     ((4, 4, 3), (2, 5, 4), (2, 3))
     """
-    cell = _differentiable(cell)
+    cell = find(cell)
     params, xs, d_hs, d_state, state, lengths = check_backprop(
         cell, params, xs, d_hs, d_state, state, lengths, time_major
     )
+    _check_differentiable(cell, params)
     _, _, back = _vjp(cell, params, xs, state, lengths, time_major)
     return back(d_hs, d_state, True)
 
@@ -254,8 +254,9 @@ def vjp(
     >>> hs, state, back = vjp(gru, params, rng.normal(size=(2, 5, 4)))
     >>> d_params, d_xs, d_state = back(d_hs=2 * (hs - 0.5))  # of sum((hs - 0.5)**2)
     """
-    cell = _differentiable(cell)
+    cell = find(cell)
     params, xs, state, lengths = check_arguments(cell, params, xs, state, lengths, time_major)
+    _check_differentiable(cell, params)
     hs, final, back_unchecked = _vjp(cell, params, xs, state, lengths, time_major)
     dtype = hs.dtype
 
@@ -272,22 +273,21 @@ def vjp(
     return hs, final, back
 
 
-def _differentiable(cell: Cell | str) -> Cell:
-    """The cell, if it has a way back."""
-    cell = find(cell)
-    if not hasattr(cell, "step_vjp"):
-        raise TypeError(f"gradients need a cell that has step_vjp; {cell!r} has none")
-    return cell
+def _check_differentiable(cell: Cell, params: Any) -> None:
+    if not engine.can_go_back(cell, params):
+        raise TypeError(
+            f"gradients need a cell whose step is made of products, sums, tanh and the like "
+            f"(`lstmbook.running.program`), or one that has step_vjp; {cell!r} is neither"
+        )
 
 
 def _vjp(
     cell: Cell, params: Any, xs: Array, state: Any, lengths: Array, time_major: bool
 ) -> tuple[Array, Any, Callable[[Array, Any, bool], tuple[Any, Any, Any]]]:
     """`vjp` with arguments that were checked and are of one dtype."""
-    hs = np.zeros((*xs.shape[:2], params.b.shape[-1]), xs.dtype)
-    forward = fast.vjp if fast.knows(cell) else _vjp_by_steps
-    xs = _time_first(xs, time_major)
-    final, back_time_first = forward(cell, params, xs, state, lengths, _time_first(hs, time_major))
+    hs = np.zeros((*xs.shape[:2], sizes(cell, params)[1]), xs.dtype)
+    xs, out = _time_first(xs, time_major), _time_first(hs, time_major)
+    final, back_time_first = engine.vjp(cell, params, xs, state, lengths, out)
 
     def back(d_hs: Array, d_state: Any, inputs: bool) -> tuple[Any, Array | None, Any]:
         d_hs = _time_first(d_hs, time_major)
@@ -297,69 +297,6 @@ def _vjp(
     return hs, final, back
 
 
-# Any cell with step and step_vjp, one step after the other; `fast` has its own way for ours
-
-
-def _run(
-    cell: Cell,
-    params: Any,
-    xs: Array,
-    state: Any,
-    lengths: Array,
-    hs: Array | None,
-    states: list[Any] | None = None,
-) -> Any:
-    """Write the outputs into ``hs``, which is zero, and return the final state.
-
-    All is time first. ``states`` is a list that gets the initial state and that after every step.
-    """
-    state = type(state)(*map(np.copy, state))  # what is returned or kept is not the caller's
-    if states is not None:
-        states.append(state)
-    alive = (np.arange(len(xs))[:, None] < lengths)[..., None]
-    for t, on in enumerate(alive):
-        h, new = cell.step(params, np.where(on, xs[t], 0), state)
-        state = type(state)(
-            *(np.where(on, part, old) for part, old in zip(new, state, strict=True))
-        )
-        if hs is not None:
-            hs[t] = np.where(on, h, 0)
-        if states is not None:
-            states.append(state)
-    return state
-
-
-def _vjp_by_steps(
-    cell: Cell, params: Any, xs: Array, state: Any, lengths: Array, hs: Array
-) -> tuple[Any, Callable[[Array, Any, bool], tuple[Any, Array | None, Any]]]:
-    """`_run`, and the way back, time first."""
-    states: list[Any] = []
-    final = _run(cell, params, xs, state, lengths, hs, states)
-
-    def back(d_hs: Array, d_state: Any, inputs: bool) -> tuple[Any, Array | None, Any]:
-        d_params = type(params)(*map(np.zeros_like, params))
-        d_xs = np.zeros_like(xs)
-        d_state = type(state)(*map(np.copy, d_state))  # to write into
-        for t in reversed(range(len(xs))):
-            on = t < lengths  # past its length a sequence keeps its d_state and adds nothing
-            d_new = _rows(d_state, on)
-            d_new = d_new._replace(h=d_new.h + d_hs[t, on])
-            old = _rows(states[t], on)
-            d_params_t, d_xs[t, on], d_old = cell.step_vjp(params, xs[t, on], old, d_new)
-            for total, part in zip(d_params, d_params_t, strict=True):
-                total += part
-            for whole, part in zip(d_state, d_old, strict=True):
-                whole[on] = part
-        return d_params, d_xs if inputs else None, d_state
-
-    return final, back
-
-
 def _time_first(array: Array, time_major: bool) -> Array:
     """There and back: the two first axes swapped, unless time is the first already."""
     return array if time_major else array.swapaxes(0, 1)
-
-
-def _rows(state: Any, rows: Array) -> Any:
-    """The State of some sequences of the batch."""
-    return type(state)(*(part[rows] for part in state))

@@ -572,10 +572,13 @@ def test_the_other_checks_are_those_of_run():
 
 
 def test_a_cell_that_cannot_go_back():
+    """No program can say what it does, and it has no ``step_vjp``."""
     cell, params, xs, _ = case("rnn")
-    forward = SimpleNamespace(**{k: v for k, v in vars(cell).items() if k != "step_vjp"})
+    parts = {name: value for name, value in vars(cell).items() if name != "step_vjp"}
+    parts["step"] = lambda params, x, state: cell.step(params, np.asarray(x), state)
+    forward = SimpleNamespace(**parts)
     run(forward, params, xs)
-    with pytest.raises(TypeError, match="step_vjp"):
+    with pytest.raises(TypeError, match="or one that has step_vjp"):
         backprop(forward, params, xs, np.zeros((BATCH, TIME, HIDDEN)))
 
 

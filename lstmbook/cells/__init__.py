@@ -23,7 +23,7 @@ from numpy.typing import DTypeLike
 from ..activations import Array
 from . import coupled, coupled_peephole, gru, gru_reset_after, lstm, peephole, rnn
 
-__all__ = ["CELLS", "Cell", "check_params", "find", "name_of"]
+__all__ = ["CELLS", "Cell", "check_params", "find", "name_of", "sizes"]
 
 
 class Cell(Protocol):
@@ -170,6 +170,23 @@ def check_params(cell: Cell | str, params: Any) -> Any:
                 f"params.{field} has dtype {array.dtype}; weights must be floats, "
                 f"for example params.{field}.astype(np.float32)"
             )
+    if any(issubclass(module.Params, known.Params) for known in CELLS.values()):
+        _check_shapes(module, params)  # another cell says itself what fits
+    return params
+
+
+_AXES = {
+    "W_x": ("gates", "input", "hidden"),
+    "W_h": ("gates", "hidden", "hidden"),
+    "b": ("gates", "hidden"),
+    "p": ("peepholes", "hidden"),
+    "b_hn": ("hidden",),
+}
+
+
+def _check_shapes(module: Any, params: Any) -> None:
+    """Of Params as the cells here have them."""
+    label = _label(module)
     if params.W_x.ndim != 3:
         raise ValueError(
             f"params.W_x has shape {params.W_x.shape}; expected (gates, input, hidden) = "
@@ -182,21 +199,26 @@ def check_params(cell: Cell | str, params: Any) -> Any:
         )
     sizes = {"gates": len(module.GATES), "peepholes": len(getattr(module, "PEEPHOLES", ""))}
     sizes["input"], sizes["hidden"] = params.W_x.shape[1:]
-    axes = {
-        "W_x": ("gates", "input", "hidden"),
-        "W_h": ("gates", "hidden", "hidden"),
-        "b": ("gates", "hidden"),
-        "p": ("peepholes", "hidden"),
-        "b_hn": ("hidden",),
-    }
-    for field, array in zip(fields, params, strict=True):
-        expected = tuple(sizes[axis] for axis in axes[field])
+    for field, array in params._asdict().items():
+        expected = tuple(sizes[axis] for axis in _AXES[field])
         if array.shape != expected:
             raise ValueError(
                 f"params.{field} has shape {array.shape}; {label} with gates "
-                f"{' '.join(module.GATES)} needs ({', '.join(axes[field])}) = {expected}"
+                f"{' '.join(module.GATES)} needs ({', '.join(_AXES[field])}) = {expected}"
             )
-    return params
+
+
+def sizes(cell: Cell, params: Any) -> tuple[int | None, int]:
+    """The number of inputs, None where the names of the weights do not tell, and of outputs."""
+    W_x = getattr(params, "W_x", None)
+    if type(params) in _PARAMS:
+        hidden = params.b.shape[-1]
+    else:
+        hidden = cell.zero_state(params, 1)[0].shape[-1]
+    return None if W_x is None or W_x.ndim < 2 else int(W_x.shape[-2]), int(hidden)
+
+
+_PARAMS = {cell.Params for cell in CELLS.values()}
 
 
 def _label(module: Any) -> str:

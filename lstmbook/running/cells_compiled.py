@@ -14,8 +14,9 @@ from .loops import (
     column,
     compiled,
     copy,
-    place,
+    fill,
     padded,
+    place,
     project,
     sigmoid,
     steps_of_a_block,
@@ -24,7 +25,16 @@ from .loops import (
     zero_rows,
 )
 
-LOOPS = 'ca51dc8ecc289693'  # of loops.py
+MARKS = {
+    'loops.py': '2c3ab39fccdf9140',
+    'rnn': 'c1194ecce75b3f32',
+    'lstm': '61f0f2aa72932d75',
+    'peephole': 'f31c80172019135c',
+    'coupled': 'bac75e5af743dc77',
+    'coupled_peephole': '370cfd45aa2ffa5d',
+    'gru': '0e9e85c5a05c8230',
+    'gru_reset_after': '8c511df248da1a9c',
+}
 
 
 @compiled
@@ -42,7 +52,8 @@ def rnn_forward(weights, xs, lengths, hs, z, states):
     batch, end = len(lengths), lengths.max()
     for t in range(end):
         old, new = t % len(h), (t + 1) % len(h)
-        first = project(W_x_0, b, at[0], xs, t, end, z, batch)
+        first = fill(b, t, end, z, batch)
+        project(W_x_0, at[0], xs, t, end, z, batch)
         add_product(z[first::1, at[0] :], h[old, ::1], W_0_0)
         for s in range(batch):
             if t < lengths[s]:
@@ -146,7 +157,8 @@ def lstm_forward(weights, xs, lengths, hs, z, states):
     batch, end = len(lengths), lengths.max()
     for t in range(end):
         old, new = t % len(h), (t + 1) % len(h)
-        first = project(W_x_0, b, at[0], xs, t, end, z, batch)
+        first = fill(b, t, end, z, batch)
+        project(W_x_0, at[0], xs, t, end, z, batch)
         add_product(z[first::1, at[0] :], h[old, ::1], W_0_0)
         for s in range(batch):
             if t < lengths[s]:
@@ -249,15 +261,15 @@ def lstm_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, gradients):
 
 
 @compiled
-def _peephole_row_1(z_i, z_f, z_g, z_o, new_h, new_c, old_c, p_0, p_1, p_2):
+def _peephole_row_1(z_i, z_f, z_g, z_o, new_h, new_c, old_c, w_p_0, w_p_1, w_p_2):
     number_0 = z_i.dtype.type(0.5)
     for k in range(len(z_i)):
-        v0 = p_0[k] * old_c[k]
+        v0 = w_p_0[k] * old_c[k]
         v1 = v0 + z_i[k]
         v2 = sigmoid(v1, number_0)
         z_i[k] = v2
     for k in range(len(z_f)):
-        v0 = p_1[k] * old_c[k]
+        v0 = w_p_1[k] * old_c[k]
         v1 = v0 + z_f[k]
         v2 = sigmoid(v1, number_0)
         z_f[k] = v2
@@ -270,7 +282,7 @@ def _peephole_row_1(z_i, z_f, z_g, z_o, new_h, new_c, old_c, p_0, p_1, p_2):
         v2 = v0 + v1
         new_c[k] = v2
     for k in range(len(z_o)):
-        v0 = p_2[k] * new_c[k]
+        v0 = w_p_2[k] * new_c[k]
         v1 = v0 + z_o[k]
         v2 = sigmoid(v1, number_0)
         z_o[k] = v2
@@ -282,17 +294,18 @@ def _peephole_row_1(z_i, z_f, z_g, z_o, new_h, new_c, old_c, p_0, p_1, p_2):
 
 @compiled
 def peephole_forward(weights, xs, lengths, hs, z, states):
-    W_x_0, W_0_0, b, p_1, p_0, p_2, at = weights
+    W_x_0, W_0_0, b, w_p_1, w_p_0, w_p_2, at = weights
     h, c = states
     batch, end = len(lengths), lengths.max()
     for t in range(end):
         old, new = t % len(h), (t + 1) % len(h)
-        first = project(W_x_0, b, at[0], xs, t, end, z, batch)
+        first = fill(b, t, end, z, batch)
+        project(W_x_0, at[0], xs, t, end, z, batch)
         add_product(z[first::1, at[0] :], h[old, ::1], W_0_0)
         for s in range(batch):
             if t < lengths[s]:
                 row = z[first + s]
-                _peephole_row_1(row[at[0] : at[1]], row[at[1] : at[2]], row[at[2] : at[3]], row[at[3] : at[4]], h[new, s], c[new, s], c[old, s], p_0, p_1, p_2)
+                _peephole_row_1(row[at[0] : at[1]], row[at[1] : at[2]], row[at[2] : at[3]], row[at[3] : at[4]], h[new, s], c[new, s], c[old, s], w_p_0, w_p_1, w_p_2)
                 copy(hs[0][place(hs, s, t)], h[new, s])
             else:
                 copy(h[new, s], h[old, s])
@@ -301,7 +314,7 @@ def peephole_forward(weights, xs, lengths, hs, z, states):
 
 
 @compiled
-def _peephole_row_back_0(z_o, new_c, z_g, z_i, z_f, old_c, dear_0, d_h, d_out, d_node_0, d_z_o, d_c, d_node_2, p_2, d_z_g, d_z_i, d_z_f, d_old_c, p_0, p_1, d_p_0, d_p_1, d_p_2):
+def _peephole_row_back_0(z_o, new_c, z_g, z_i, z_f, old_c, dear_0, d_h, d_out, d_node_0, d_z_o, d_c, d_node_2, w_p_2, d_z_g, d_z_i, d_z_f, d_old_c, w_p_0, w_p_1, d_w_p_0, d_w_p_1, d_w_p_2):
     number_0 = z_o.dtype.type(1.0)
     for k in range(len(dear_0)):
         v0 = tanh(new_c[k])
@@ -317,7 +330,7 @@ def _peephole_row_back_0(z_o, new_c, z_g, z_i, z_f, old_c, dear_0, d_h, d_out, d
         v0 = dear_0[k] * dear_0[k]
         v1 = number_0 - v0
         v2 = v1 * z_o[k]
-        d_node_2[k] = d_c[k] + d_node_0[k] * v2 + d_z_o[k] * p_2[k]
+        d_node_2[k] = d_c[k] + d_node_0[k] * v2 + d_z_o[k] * w_p_2[k]
     for k in range(len(d_z_g)):
         v0 = z_g[k] * z_g[k]
         v1 = number_0 - v0
@@ -334,21 +347,21 @@ def _peephole_row_back_0(z_o, new_c, z_g, z_i, z_f, old_c, dear_0, d_h, d_out, d
         v2 = v1 * old_c[k]
         d_z_f[k] = d_node_2[k] * v2
     for k in range(len(d_old_c)):
-        d_old_c[k] = d_z_i[k] * p_0[k] + d_node_2[k] * z_f[k] + d_z_f[k] * p_1[k]
-    for k in range(len(d_p_0)):
-        d_p_0[k] += d_z_i[k] * old_c[k]
-    for k in range(len(d_p_1)):
-        d_p_1[k] += d_z_f[k] * old_c[k]
-    for k in range(len(d_p_2)):
-        d_p_2[k] += d_z_o[k] * new_c[k]
+        d_old_c[k] = d_z_i[k] * w_p_0[k] + d_node_2[k] * z_f[k] + d_z_f[k] * w_p_1[k]
+    for k in range(len(d_w_p_0)):
+        d_w_p_0[k] += d_z_i[k] * old_c[k]
+    for k in range(len(d_w_p_1)):
+        d_w_p_1[k] += d_z_f[k] * old_c[k]
+    for k in range(len(d_w_p_2)):
+        d_w_p_2[k] += d_z_o[k] * new_c[k]
 
 
 @compiled
 def peephole_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, gradients):
-    W_x_0T, W_0_0T, p_1, p_0, p_2, at = weights
+    W_x_0T, W_0_0T, w_p_1, w_p_0, w_p_2, at = weights
     h, c = states
     d_h, d_c = d_states
-    d_W_x_0, d_W_0_0, d_p_1, d_p_0, d_p_2 = gradients
+    d_W_x_0, d_W_0_0, d_w_p_1, d_w_p_0, d_w_p_2 = gradients
     batch, end = len(lengths), lengths.max()
     steps = steps_of_a_block(batch, end)
     rows = steps * batch
@@ -367,7 +380,7 @@ def peephole_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, gradien
                 row = z[t * batch + s]
                 d_row = dz[first + s]
                 old, new = t, t + 1
-                _peephole_row_back_0(row[at[3] : at[4]], c[new, s], row[at[2] : at[3]], row[at[0] : at[1]], row[at[1] : at[2]], c[old, s], dear_0, d_h[turn, s, : h.shape[2]], d_hs[0][place(d_hs, s, t)], d_node_0[s], d_row[at[3] : at[4]], d_c[turn, s, : c.shape[2]], d_node_2[s], p_2, d_row[at[2] : at[3]], d_row[at[0] : at[1]], d_row[at[1] : at[2]], d_c[1 - turn, s, : c.shape[2]], p_0, p_1, d_p_0, d_p_1, d_p_2)
+                _peephole_row_back_0(row[at[3] : at[4]], c[new, s], row[at[2] : at[3]], row[at[0] : at[1]], row[at[1] : at[2]], c[old, s], dear_0, d_h[turn, s, : h.shape[2]], d_hs[0][place(d_hs, s, t)], d_node_0[s], d_row[at[3] : at[4]], d_c[turn, s, : c.shape[2]], d_node_2[s], w_p_2, d_row[at[2] : at[3]], d_row[at[0] : at[1]], d_row[at[1] : at[2]], d_c[1 - turn, s, : c.shape[2]], w_p_0, w_p_1, d_w_p_0, d_w_p_1, d_w_p_2)
         zero_rows(d_h[1 - turn])
         add_product(d_h[1 - turn, ::1, 0:], dz[first::1, at[0] :][:batch], W_0_0T)
         for s in range(batch):
@@ -427,7 +440,8 @@ def coupled_forward(weights, xs, lengths, hs, z, states):
     batch, end = len(lengths), lengths.max()
     for t in range(end):
         old, new = t % len(h), (t + 1) % len(h)
-        first = project(W_x_0, b, at[0], xs, t, end, z, batch)
+        first = fill(b, t, end, z, batch)
+        project(W_x_0, at[0], xs, t, end, z, batch)
         add_product(z[first::1, at[0] :], h[old, ::1], W_0_0)
         for s in range(batch):
             if t < lengths[s]:
@@ -529,11 +543,11 @@ def coupled_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, gradient
 
 
 @compiled
-def _coupled_peephole_row_1(z_f, z_g, z_o, new_h, new_c, old_c, p_0, p_1):
+def _coupled_peephole_row_1(z_f, z_g, z_o, new_h, new_c, old_c, w_p_0, w_p_1):
     number_0 = z_f.dtype.type(0.5)
     number_1 = z_f.dtype.type(1.0)
     for k in range(len(z_f)):
-        v0 = p_0[k] * old_c[k]
+        v0 = w_p_0[k] * old_c[k]
         v1 = v0 + z_f[k]
         v2 = sigmoid(v1, number_0)
         z_f[k] = v2
@@ -547,7 +561,7 @@ def _coupled_peephole_row_1(z_f, z_g, z_o, new_h, new_c, old_c, p_0, p_1):
         v3 = v0 + v2
         new_c[k] = v3
     for k in range(len(z_o)):
-        v0 = p_1[k] * new_c[k]
+        v0 = w_p_1[k] * new_c[k]
         v1 = v0 + z_o[k]
         v2 = sigmoid(v1, number_0)
         z_o[k] = v2
@@ -559,17 +573,18 @@ def _coupled_peephole_row_1(z_f, z_g, z_o, new_h, new_c, old_c, p_0, p_1):
 
 @compiled
 def coupled_peephole_forward(weights, xs, lengths, hs, z, states):
-    W_x_0, W_0_0, b, p_0, p_1, at = weights
+    W_x_0, W_0_0, b, w_p_0, w_p_1, at = weights
     h, c = states
     batch, end = len(lengths), lengths.max()
     for t in range(end):
         old, new = t % len(h), (t + 1) % len(h)
-        first = project(W_x_0, b, at[0], xs, t, end, z, batch)
+        first = fill(b, t, end, z, batch)
+        project(W_x_0, at[0], xs, t, end, z, batch)
         add_product(z[first::1, at[0] :], h[old, ::1], W_0_0)
         for s in range(batch):
             if t < lengths[s]:
                 row = z[first + s]
-                _coupled_peephole_row_1(row[at[0] : at[1]], row[at[1] : at[2]], row[at[2] : at[3]], h[new, s], c[new, s], c[old, s], p_0, p_1)
+                _coupled_peephole_row_1(row[at[0] : at[1]], row[at[1] : at[2]], row[at[2] : at[3]], h[new, s], c[new, s], c[old, s], w_p_0, w_p_1)
                 copy(hs[0][place(hs, s, t)], h[new, s])
             else:
                 copy(h[new, s], h[old, s])
@@ -578,7 +593,7 @@ def coupled_peephole_forward(weights, xs, lengths, hs, z, states):
 
 
 @compiled
-def _coupled_peephole_row_back_0(z_o, new_c, z_g, z_f, old_c, dear_0, d_h, d_out, d_node_0, d_z_o, d_c, d_node_2, p_1, d_z_g, d_z_f, d_old_c, p_0, d_p_0, d_p_1):
+def _coupled_peephole_row_back_0(z_o, new_c, z_g, z_f, old_c, dear_0, d_h, d_out, d_node_0, d_z_o, d_c, d_node_2, w_p_1, d_z_g, d_z_f, d_old_c, w_p_0, d_w_p_0, d_w_p_1):
     number_0 = z_o.dtype.type(1.0)
     number_1 = z_o.dtype.type(-1.0)
     for k in range(len(dear_0)):
@@ -595,7 +610,7 @@ def _coupled_peephole_row_back_0(z_o, new_c, z_g, z_f, old_c, dear_0, d_h, d_out
         v0 = dear_0[k] * dear_0[k]
         v1 = number_0 - v0
         v2 = v1 * z_o[k]
-        d_node_2[k] = d_c[k] + d_node_0[k] * v2 + d_z_o[k] * p_1[k]
+        d_node_2[k] = d_c[k] + d_node_0[k] * v2 + d_z_o[k] * w_p_1[k]
     for k in range(len(d_z_g)):
         v0 = z_g[k] * z_g[k]
         v1 = number_0 - v0
@@ -610,19 +625,19 @@ def _coupled_peephole_row_back_0(z_o, new_c, z_g, z_f, old_c, dear_0, d_h, d_out
         v4 = v1 * v3
         d_z_f[k] = d_node_2[k] * v4
     for k in range(len(d_old_c)):
-        d_old_c[k] = d_node_2[k] * z_f[k] + d_z_f[k] * p_0[k]
-    for k in range(len(d_p_0)):
-        d_p_0[k] += d_z_f[k] * old_c[k]
-    for k in range(len(d_p_1)):
-        d_p_1[k] += d_z_o[k] * new_c[k]
+        d_old_c[k] = d_node_2[k] * z_f[k] + d_z_f[k] * w_p_0[k]
+    for k in range(len(d_w_p_0)):
+        d_w_p_0[k] += d_z_f[k] * old_c[k]
+    for k in range(len(d_w_p_1)):
+        d_w_p_1[k] += d_z_o[k] * new_c[k]
 
 
 @compiled
 def coupled_peephole_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, gradients):
-    W_x_0T, W_0_0T, p_0, p_1, at = weights
+    W_x_0T, W_0_0T, w_p_0, w_p_1, at = weights
     h, c = states
     d_h, d_c = d_states
-    d_W_x_0, d_W_0_0, d_p_0, d_p_1 = gradients
+    d_W_x_0, d_W_0_0, d_w_p_0, d_w_p_1 = gradients
     batch, end = len(lengths), lengths.max()
     steps = steps_of_a_block(batch, end)
     rows = steps * batch
@@ -641,7 +656,7 @@ def coupled_peephole_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states,
                 row = z[t * batch + s]
                 d_row = dz[first + s]
                 old, new = t, t + 1
-                _coupled_peephole_row_back_0(row[at[2] : at[3]], c[new, s], row[at[1] : at[2]], row[at[0] : at[1]], c[old, s], dear_0, d_h[turn, s, : h.shape[2]], d_hs[0][place(d_hs, s, t)], d_node_0[s], d_row[at[2] : at[3]], d_c[turn, s, : c.shape[2]], d_node_2[s], p_1, d_row[at[1] : at[2]], d_row[at[0] : at[1]], d_c[1 - turn, s, : c.shape[2]], p_0, d_p_0, d_p_1)
+                _coupled_peephole_row_back_0(row[at[2] : at[3]], c[new, s], row[at[1] : at[2]], row[at[0] : at[1]], c[old, s], dear_0, d_h[turn, s, : h.shape[2]], d_hs[0][place(d_hs, s, t)], d_node_0[s], d_row[at[2] : at[3]], d_c[turn, s, : c.shape[2]], d_node_2[s], w_p_1, d_row[at[1] : at[2]], d_row[at[0] : at[1]], d_c[1 - turn, s, : c.shape[2]], w_p_0, d_w_p_0, d_w_p_1)
         zero_rows(d_h[1 - turn])
         add_product(d_h[1 - turn, ::1, 0:], dz[first::1, at[0] :][:batch], W_0_0T)
         for s in range(batch):
@@ -705,7 +720,8 @@ def gru_forward(weights, xs, lengths, hs, z, states):
     left_0 = np.zeros((batch, at[1] - at[0]), z.dtype)
     for t in range(end):
         old, new = t % len(h), (t + 1) % len(h)
-        first = project(W_x_0, b, at[0], xs, t, end, z, batch)
+        first = fill(b, t, end, z, batch)
+        project(W_x_0, at[0], xs, t, end, z, batch)
         add_product(z[first::1, at[0] :], h[old, ::1], W_0_0)
         for s in range(batch):
             if t < lengths[s]:
@@ -856,7 +872,8 @@ def gru_reset_after_forward(weights, xs, lengths, hs, z, states):
     batch, end = len(lengths), lengths.max()
     for t in range(end):
         old, new = t % len(h), (t + 1) % len(h)
-        first = project(W_x_0, b, at[1], xs, t, end, z, batch)
+        first = fill(b, t, end, z, batch)
+        project(W_x_0, at[1], xs, t, end, z, batch)
         add_product(z[first::1, at[0] :], h[old, ::1], W_0_0)
         for s in range(batch):
             if t < lengths[s]:

@@ -28,7 +28,7 @@ import numpy as np
 from numba import config
 
 from . import cells_compiled, loops
-from .generate import HEADER, source
+from .generate import HEADER, mark, source
 from .loops import locked, pack, padded
 from .plan import Back, Forward, Group
 from .program import Node, weight
@@ -49,11 +49,11 @@ class Loops:
 
     def __init__(self, name: str | None, plan: Forward, back: Back) -> None:
         self.plan = plan
-        if name is None:
-            space = vars(_compiled_here(source("cell", plan, back)))
-            name = "cell"
-        else:
+        text = source(name or "cell", plan, back)
+        if name and cells_compiled.MARKS.get(name) == mark(text):
             space = vars(cells_compiled)
+        else:  # a reader's own cell, or a page that has changed
+            name, space = name or "cell", vars(_compiled_here(text))
         self.forward, self.back = space[f"{name}_forward"], space[f"{name}_back"]
         self.inputs = len(plan.inputs)
         self.groups = [*plan.inputs, *(group for groups in plan.groups for group in groups)]

@@ -36,8 +36,9 @@ from .loops import (
     column,
     compiled,
     copy,
-    place,
+    fill,
     padded,
+    place,
     project,
     sigmoid,
     steps_of_a_block,
@@ -93,8 +94,7 @@ class _Row:
         if node.op == "const":
             return self.number(node.value)
         if node.op == "vector":
-            field, gate = node.value
-            name = field if gate is None else f"{field}_{gate}"
+            name = _vector(node)
             return f"{self.array(name, name)}[k]"
         args = [self._value(a, values, lines) for a in node.args]
         name = f"v{len(values)}"
@@ -134,12 +134,18 @@ def _expression(op: str, args: list[str], number: object) -> str:
     return f"math.{op}({a})"
 
 
+def _vector(node: Node) -> str:
+    field, gate = node.value
+    return f"w_{field}" if gate is None else f"w_{field}_{gate}"
+
+
 class _Names:
     """How the arrays of a plan are called in the text."""
 
     def __init__(self, plan: Forward) -> None:
         self.plan = plan
-        self.states = list(plan.program.fields)
+        # h and c as they are; a reader may have any name
+        self.states = [f if f in ("h", "c") else f"state_{f}" for f in plan.program.fields]
         letters = [self._letter(k) for k in range(len(plan.slots))]
         self.slots = [
             letter if letters.count(letter) == 1 else f"{letter}_{k}"
@@ -166,8 +172,7 @@ class _Names:
         return f"z_{field}" if gate is None else f"z_{field}_{gate}"
 
     def vector(self, node: Node) -> str:
-        field, gate = node.value
-        return field if gate is None else f"{field}_{gate}"
+        return _vector(node)
 
     def slot_rows(self, array: str, k: int) -> str:
         return f"{array}[at[{k}] : at[{k + 1}]]"
@@ -227,12 +232,10 @@ def _forward(name: str, plan: Forward, names: _Names) -> list[str]:
         "    for t in range(end):",
         f"        old, new = t % len({h}), (t + 1) % len({h})",
     ]
-    inputs = [(g, group) for g, group in names.groups.items() if g.startswith("x_")]
-    for number, (g, group) in enumerate(inputs):
-        function = "project" if not number else "project_more"
-        text.append(
-            f"        first = {function}(W_{g}, b, at[{group.first}], xs, t, end, z, batch)"
-        )
+    text.append("        first = fill(b, t, end, z, batch)")
+    for g, group in names.groups.items():
+        if g.startswith("x_"):
+            text.append(f"        project(W_{g}, at[{group.first}], xs, t, end, z, batch)")
     for stage in range(len(plan.segments)):
         last = stage == final
         if calls[stage] or last:
@@ -601,11 +604,18 @@ def written() -> str:
     from .program import sample_program
 
     loops = Path(__file__).with_name("loops.py").read_bytes()
-    parts = [HEADER + f"\nLOOPS = {hashlib.sha256(loops).hexdigest()[:16]!r}  # of loops.py\n"]
+    parts, marks = [], {"loops.py": mark(loops.decode())}
     for name, cell in CELLS.items():
         plan = plan_forward(sample_program(cell))
         parts.append(source(name, plan, plan_back(plan)))
-    return "\n\n".join(parts)
+        marks[name] = mark(parts[-1])
+    marked = "".join(f"    {name!r}: {value!r},\n" for name, value in marks.items())
+    return "\n\n".join([f"{HEADER}\nMARKS = {{\n{marked}}}\n", *parts])
+
+
+def mark(text: str) -> str:
+    """A short mark of a text, to tell whether it is still the same."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 if __name__ == "__main__":

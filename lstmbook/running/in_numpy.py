@@ -51,7 +51,13 @@ def _alone(function: Callable[..., Any]) -> Callable[..., Any]:
     return lambda a, _, out: function(a, out)
 
 
+def _named_out(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Some functions of two arrays want ``out`` by its name."""
+    return lambda a, b, out: function(a, b, out=out)
+
+
 _TWO = {name: ufunc for name, ufunc in OPERATIONS.items() if getattr(ufunc, "nin", 0) == 2}
+_TWO |= {name: _named_out(_TWO[name]) for name in ("maximum", "minimum")}
 _ONE = {n: _alone(ufunc) for n, ufunc in OPERATIONS.items() if getattr(ufunc, "nin", 0) == 1}
 
 
@@ -155,7 +161,7 @@ class ForwardList(Places):
                 self.do(np.add, slots, spare, slots)
                 self.free.append(spare)
         for k, node in enumerate(plan.state):
-            if homes[node] != self("new", k):
+            if self._place(node) != self("new", k):
                 self.do(_copy, self._place(node), 0, self("new", k))
 
     def _activate(self, slots: list[int]) -> None:
@@ -581,6 +587,8 @@ class _WayBack:
             total = 0 if d_x is None else d_x
             for rows, W in self.inputs:
                 total = W.T @ dz[rows] + total
+            if over.any():
+                total = np.where(over, self.dtype.type(0), total)
             self.d_xs[start:stop] = np.reshape(np.transpose(total), (stop - start, batch, -1))
 
     def _has(self, name: str) -> bool:

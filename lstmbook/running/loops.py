@@ -253,24 +253,30 @@ def steps_at_once(batch):
 
 
 @compiled
-def project(W_x, b, ahead, xs, t, end, z, batch):
-    """Fill rows of ``z`` with ``b``, add ``x W_x`` to the columns from ``ahead`` on, and return the
-    first row of the step ``t``.
-    """
+def fill(b, t, end, z, batch):
+    """Rows of ``z`` begin as ``b``; returns the first row of the step ``t``."""
+    steps = steps_at_once(batch)
+    now = t % (len(z) // batch) * batch
+    if t % steps == 0:
+        for row in range(now, now + min(steps, end - t) * batch):
+            copy(z[row], b)
+    return now
+
+
+@compiled
+def project(W_x, ahead, xs, t, end, z, batch):
+    """Add ``x W_x`` to rows of ``z``, to the columns from ``ahead`` on."""
     steps = steps_at_once(batch)
     now = t % (len(z) // batch) * batch
     if t % steps:  # done already
-        return now
+        return
     steps = min(steps, end - t)
-    for row in range(now, now + steps * batch):
-        copy(z[row], b)
     array, _, per_sequence, per_step = xs
     if steps == 1:
         add_product(z[now::1, ahead:], array[place(xs, 0, t) :: per_sequence][:batch], W_x)
     else:
         for s in range(batch):
             add_product(z[now + s :: batch, ahead:], array[place(xs, s, t) :: per_step][:steps], W_x)
-    return now
 
 
 # A block of steps on the way back

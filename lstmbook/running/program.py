@@ -251,6 +251,7 @@ class Program:
     def __init__(self, cell: Any, nodes: Nodes, output: Node, state: tuple[Node, ...]) -> None:
         self.nodes, self.output, self.state = nodes, output, state
         self.fields, self.letters = cell.State._fields, cell.GATES
+        self.ways: Any = None  # what has been made of it: `engine`
 
     def order(self) -> list[Node]:
         """All nodes of the program, each after its arguments."""

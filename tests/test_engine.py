@@ -1,4 +1,4 @@
-"""The fast path gives what `step` and `step_vjp` give, whatever it is handed."""
+"""What follows from a page gives what `step` and `step_vjp` give, whatever it is handed."""
 
 import importlib
 import itertools
@@ -14,20 +14,22 @@ from cases import BATCH, HIDDEN, INPUT, LENGTHS, TIME, case, params_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lstmbook import CELLS, backprop, fast, lstm, run
+from lstmbook import CELLS, backprop, lstm, run
+from lstmbook.running import engine, in_numpy
+from lstmbook.running.program import program_of
 from lstmbook.sequence import vjp
 
 
 @pytest.fixture(autouse=True)
 def _numpy_alone(monkeypatch):
     """Whether Numba is installed or not; the tests of the compiled loops ask for them."""
-    monkeypatch.setattr(fast, "_compiled", lambda: None)
+    monkeypatch.setattr(engine, "_compiled", lambda: None)
 
 
 @pytest.fixture
 def compiled(monkeypatch, numba):
-    module = importlib.import_module("lstmbook.compiled")
-    monkeypatch.setattr(fast, "_compiled", lambda: module)
+    module = importlib.import_module("lstmbook.running.compiled")
+    monkeypatch.setattr(engine, "_compiled", lambda: module)
     return module
 
 
@@ -35,10 +37,12 @@ each_cell = pytest.mark.parametrize("name", CELLS)
 
 
 def slow(cell):
-    """The same cell, which `fast` does not know: `sequence` takes it step by step."""
-    double = SimpleNamespace(**vars(cell))
-    assert not fast.knows(double)
-    return double
+    """The same cell, whose step no program can say: it runs step by step, by its own functions."""
+
+    def step(params, x, state):
+        return cell.step(params, np.asarray(x), state)  # a symbol has no numbers
+
+    return SimpleNamespace(**vars(cell) | {"step": step})
 
 
 def cotangents(rng, hs, state):
@@ -55,7 +59,7 @@ def results(cell, params, xs, state, **options):
 
 
 def both(cell, *arguments, **options):
-    """The results of the fast path and those step by step."""
+    """The results of what follows from the page, and those step by step."""
     return [results(way, *arguments, **options) for way in (cell, slow(cell))]
 
 
@@ -66,11 +70,11 @@ def assert_same(cell, params, xs, state, atol=1e-12, **options):
         np.testing.assert_allclose(a, b, rtol=0, atol=atol)
 
 
-def test_every_cell_is_known():
-    assert all(map(fast.knows, CELLS.values()))
-    assert set(fast.KERNELS) == set(CELLS.values())
-    assert not fast.knows("lstm")
-    assert not fast.knows(None)
+def test_every_cell_follows_from_its_page():
+    for name in CELLS:
+        cell, params, *_ = case(name)
+        assert program_of(cell, params) is not None
+        assert program_of(slow(cell), params) is None
 
 
 @each_cell
@@ -78,7 +82,7 @@ def test_every_cell_is_known():
 @pytest.mark.parametrize("columns", [1, 2 * BATCH + 1, 256])
 def test_blocks_of_any_size(name, lengths, columns, monkeypatch):
     """One step at a time, two with a rest, and all at once."""
-    monkeypatch.setattr(fast, "COLUMNS", columns)
+    monkeypatch.setattr(in_numpy, "COLUMNS", columns)
     assert_same(*case(name), lengths=lengths)
 
 
@@ -97,7 +101,7 @@ def test_any_shape(name, sizes, columns, time_major, data):
     )
     lengths = data.draw(st.lists(st.integers(0, time), min_size=batch, max_size=batch))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fast, "COLUMNS", columns)
+        patch.setattr(in_numpy, "COLUMNS", columns)
         xs = xs.swapaxes(0, 1) if time_major else xs
         assert_same(cell, params, xs, state, lengths=lengths, time_major=time_major)
 
@@ -195,9 +199,24 @@ def calls(compiled, monkeypatch):
     def spy(loop):
         return lambda *args: made.append((loop.__name__, args)) or loop(*args)
 
-    for cell, (kind, *loops) in compiled.KINDS.items():
-        monkeypatch.setitem(compiled.KINDS, cell, (kind, *map(spy, loops)))
-    return made
+    real = compiled.Loops
+
+    def watched(*arguments):
+        loops = real(*arguments)
+        loops.forward, loops.back = spy(loops.forward), spy(loops.back)
+        return loops
+
+    monkeypatch.setattr(compiled, "Loops", watched)
+    forget_loops()
+    yield made
+    forget_loops()
+
+
+def forget_loops():
+    """The loops of the cells are made anew when they are next asked for."""
+    for name in CELLS:
+        cell, params, *_ = case(name)
+        vars(engine._ways(cell, params)).pop("loops", None)
 
 
 @each_cell
@@ -229,7 +248,7 @@ def test_where_compiled_loops_are_used(calls):
         calls.clear()
         hs, _ = run(cell, params, xs, state)
         backprop(cell, params, xs, hs)
-        assert [name for name, _ in calls] == ["lstm", "lstm", "lstm_back"] * used
+        assert [name for name, _ in calls] == ["lstm_forward", "lstm_forward", "lstm_back"] * used
 
 
 def test_threads_are_for_long_runs(compiled, calls, monkeypatch):
@@ -243,7 +262,7 @@ def test_threads_are_for_long_runs(compiled, calls, monkeypatch):
         run(cell, params, xs, state)
         assert len(calls) == expected
     monkeypatch.setattr(compiled, "WORTH_A_THREAD", 1)
-    kind, loop, loop_back = compiled.KINDS[cell]
+    loops = engine._ways(cell, params).loops
 
     def failing(loop):
         def fails(weights, xs, *rest):
@@ -253,11 +272,11 @@ def test_threads_are_for_long_runs(compiled, calls, monkeypatch):
 
         return fails
 
-    monkeypatch.setitem(compiled.KINDS, cell, (kind, loop, failing(loop_back)))
+    monkeypatch.setattr(loops, "back", failing(loops.back))
     hs, _, back = vjp(cell, params, xs, state)
     with pytest.raises(MemoryError, match="no room"):
         back(hs)
-    monkeypatch.setitem(compiled.KINDS, cell, (kind, failing(loop), loop_back))
+    monkeypatch.setattr(loops, "forward", failing(loops.forward))
     with pytest.raises(MemoryError, match="no room"):
         run(cell, params, xs, state)
 
@@ -337,7 +356,8 @@ def test_the_compiler_runs_once_for_a_dtype(name, compiled):
             back(hs, final, inputs=time_major)
             hs.flags.writeable = False
             back(hs, final)
-    for function in (*compiled.KINDS[cell][1:], compiled.loops._packed):
+    loops = engine._ways(cell, params).loops
+    for function in (loops.forward, loops.back, compiled.loops._packed):
         dtypes = [str(signature).count("float32") > 0 for signature in function.signatures]
         assert len(dtypes) == len(set(dtypes))
 
@@ -419,30 +439,32 @@ def test_the_compiled_tanh(dtype, compiled):
 def numba_again(monkeypatch):
     """Numba is looked for anew, here and afterwards; it has not failed yet."""
     monkeypatch.undo()  # what the fixture above has put there
-    for name in ("lstmbook.compiled", "lstmbook.compiled.loops"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    monkeypatch.delattr("lstmbook.compiled", raising=False)
+    for name in ("compiled", "loops", "cells_compiled"):
+        monkeypatch.delitem(sys.modules, f"lstmbook.running.{name}", raising=False)
+        monkeypatch.delattr(f"lstmbook.running.{name}", raising=False)
     monkeypatch.setenv("LSTMBOOK_NUMBA", "1")
-    monkeypatch.setattr(fast, "_failures", [])
-    fast._compiled.cache_clear()
+    monkeypatch.setattr(engine, "_failures", [])
+    engine._compiled.cache_clear()
+    forget_loops()
     yield monkeypatch
-    fast._compiled.cache_clear()
+    engine._compiled.cache_clear()
+    forget_loops()
 
 
 @pytest.mark.numba
 def test_numba_is_used_where_it_is(numba_again):
-    assert fast._compiled().__name__ == "lstmbook.compiled"
+    assert engine._compiled().__name__ == "lstmbook.running.compiled"
 
 
 def test_numba_can_be_forbidden(numba_again):
     numba_again.setenv("LSTMBOOK_NUMBA", "0")
-    assert fast._compiled() is None
+    assert engine._compiled() is None
 
 
 def test_numba_can_be_missing(numba_again):
     """Nothing is said: it is an extra."""
     numba_again.setitem(sys.modules, "numba", None)
-    assert fast._compiled() is None
+    assert engine._compiled() is None
     run(*case("lstm"))
 
 
@@ -476,7 +498,7 @@ def test_numba_can_fail_at_its_import(error, numba_again, numba, recwarn):
 
 def test_numba_can_fail_in_the_compiler(numba_again, numba, recwarn, tmp_path):
     numba_again.setattr(numba.config, "CACHE_DIR", str(tmp_path))  # nothing is compiled already
-    loops = importlib.import_module("lstmbook.compiled.loops")
+    loops = importlib.import_module("lstmbook.running.loops")
     numba_again.setattr(loops, "cgutils", None)  # the helper with which a product is compiled
     assert_numpy_computes(recwarn, "'NoneType' object has no attribute")
 
@@ -504,13 +526,11 @@ def test_a_compiled_loop_can_fail(stage, threads, compiled, monkeypatch, recwarn
     """At its end, when results have been written. All is computed again by NumPy."""
     monkeypatch.setattr(compiled, "WORTH_A_THREAD", 1)
     monkeypatch.setattr(compiled, "threads", lambda: threads)
-    monkeypatch.setattr(fast, "_failures", [])
+    monkeypatch.setattr(engine, "_failures", [])
     cell, params, xs, state = case("lstm", batch=6)
     lengths, calls = [*LENGTHS, 3, 4], []
-    kind, forward, back = compiled.KINDS[cell]
-    loops = {"forward": forward, "back": back}
-    loops[stage] = fails_when_done(loops[stage], calls)
-    monkeypatch.setitem(compiled.KINDS, cell, (kind, *loops.values()))
+    loops = engine._ways(cell, params).loops
+    monkeypatch.setattr(loops, stage, fails_when_done(getattr(loops, stage), calls))
     for array in (*params, xs, *state):
         array.setflags(write=False)
     expected = results(slow(cell), params, xs, state, lengths=lengths)
@@ -528,16 +548,16 @@ def test_a_compiled_loop_can_fail(stage, threads, compiled, monkeypatch, recwarn
 
 def test_a_compiled_loop_can_fail_in_many_threads_of_the_caller(compiled, monkeypatch, recwarn):
     """Each has its right results; one warning is given."""
-    monkeypatch.setattr(fast, "_failures", [])
+    monkeypatch.setattr(engine, "_failures", [])
     cell, params, xs, state = case("gru", batch=6)
-    kind, forward, back = compiled.KINDS[cell]
-    calls, ready = [], threading.Barrier(4)
+    loops = engine._ways(cell, params).loops
+    forward, calls, ready = loops.forward, [], threading.Barrier(4)
 
     def fails(*arguments):
         ready.wait(timeout=60)
         fails_when_done(forward, calls)(*arguments)
 
-    monkeypatch.setitem(compiled.KINDS, cell, (kind, fails, back))
+    monkeypatch.setattr(loops, "forward", fails)
     with ThreadPoolExecutor(4) as pool:
         several = list(pool.map(lambda _: run(cell, params, xs, state)[0], range(4)))
     expected, _ = run(slow(cell), params, xs, state)
@@ -552,21 +572,22 @@ def test_a_compiled_loop_can_fail_in_many_threads_of_the_caller(compiled, monkey
 )
 def test_what_is_the_callers_is_raised(error, compiled, monkeypatch):
     """And the compiled loops stay."""
-    monkeypatch.setattr(fast, "_failures", [])
+    monkeypatch.setattr(engine, "_failures", [])
     cell, params, xs, state = case("lstm")
     hs, _, back = vjp(cell, params, xs, state)
 
     def fails(*arguments):
         raise error
 
-    kind, *_ = compiled.KINDS[cell]
-    monkeypatch.setitem(compiled.KINDS, cell, (kind, fails, fails))
+    loops = engine._ways(cell, params).loops
+    monkeypatch.setattr(loops, "forward", fails)
+    monkeypatch.setattr(loops, "back", fails)
     with pytest.raises(type(error)):
         back(hs)
     for function in (run, vjp):
         with pytest.raises(type(error)):
             function(cell, params, xs, state)
-    assert not fast._failures
+    assert not engine._failures
 
 
 @pytest.mark.parametrize("numba", [False, True])
@@ -585,23 +606,18 @@ def test_memory_does_not_grow_with_time(numba, request):
             peaks.append(tracemalloc.get_traced_memory()[1] - hs.nbytes)
         finally:
             tracemalloc.stop()
-    block = 4 * 64 * fast.COLUMNS * 4  # bytes of (4 * hidden, steps * batch)
+    block = 4 * 64 * in_numpy.COLUMNS * 4  # bytes of (4 * hidden, steps * batch)
     assert max(peaks) < 3 * block
     assert peaks[1] < peaks[0] + block / 10  # 1,800 steps more
 
 
 def test_nothing_is_computed_past_the_longest(monkeypatch):
-    steps = []
-    step = fast.Lstm.step
-
-    def counted(self, *args):
-        steps.append(1)
-        step(self, *args)
-
-    monkeypatch.setattr(fast.Lstm, "step", counted)
     cell, params, xs, state = case("lstm")
+    calls = []
+    real = in_numpy._inputs
+    monkeypatch.setattr(in_numpy, "_inputs", lambda *a: calls.append(a[2:]) or real(*a))
     run(cell, params, xs, state, lengths=[3, 0, 2, 1])
-    assert len(steps) == 3 < TIME
+    assert calls == [(0, 3)]
 
 
 def test_the_sizes_differ():
