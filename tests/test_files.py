@@ -991,11 +991,14 @@ def test_onnx_without_recurrent_nodes_by_its_names(onnx, safetensors, tmp_path):
     one = layer("x", "lstm")
     own = layouts.export("lstm", "torch", one.params, layer=None)
     stored = {f"decoder.rnn.{key}": array for key, array in own.items()}
-    model = onnx_model(onnx, [onnx.helper.make_node("Relu", ["X"], ["Y"])], stored)
-    [found] = files.read(save(onnx, model, tmp_path / "m.onnx"))
+    steps = [onnx.helper.make_node(name, ["X"], [name]) for name in ("Sigmoid", "Tanh", "Relu")]
+    [found] = files.read(save(onnx, onnx_model(onnx, steps, stored), tmp_path / "m.onnx"))
     same(found, one, atol=0)
     assert (found.name, found.layout) == ("decoder.rnn", "torch")
     assert "told by the names of its arrays" in found.note
+    [found] = files.read(save(onnx, onnx_model(onnx, steps[::2], stored), tmp_path / "m.onnx"))
+    assert found.cell is None
+    assert "the names of its arrays are those of lstm, but it has no Tanh" in found.note
 
 
 # PyTorch
@@ -1220,8 +1223,8 @@ def test_what_each_form_leaves_open_is_assumed_until_it_is_said(onnx, tmp_path):
     files.write(tmp_path / "own.npz", [one], to="npz")
     assert files.read(tmp_path / "own.npz")[0].assumed == ()
     stored = {f"net.{key}": array for key, array in torch["lstm"].items()}
-    model = onnx_model(onnx, [onnx.helper.make_node("Relu", ["X"], ["Y"])], stored)
-    [one] = files.read(save(onnx, model, tmp_path / "m.onnx"))
+    steps = [onnx.helper.make_node(name, ["X"], [name]) for name in ("Sigmoid", "Tanh")]
+    [one] = files.read(save(onnx, onnx_model(onnx, steps, stored), tmp_path / "m.onnx"))
     assert one.assumed == ("the model has no recurrent node: told by the names of its arrays",)
     assert files.read(tmp_path / "m.onnx", cells={one.name: "lstm"})[0].assumed == ()
 
