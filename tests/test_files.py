@@ -260,7 +260,7 @@ def test_the_graph_tells_the_activations_of_a_keras_layer(tf, tmp_path):
         [one] = files.read(path)
         gates = kind != "SimpleRNN"  # which has none
         assert (one.cell is None) == gates, (kind, options, one.note)
-        assert ("before TensorFlow 2.0, and sigmoid since" in one.note) == gates
+        assert ("until Keras 2.3 or TensorFlow 2.0, then sigmoid" in one.note) == gates
 
 
 def test_the_graph_tells_activations_of_other_names(tf, tmp_path):
@@ -814,7 +814,7 @@ def test_objects_by_the_names_of_their_variables(tf, tmp_path):
             assert "sigmoid (the default of TensorFlow since 2.2)" in found.assumed[0]
         else:
             assert found.candidates == ("lstm",)
-            assert "took hard_sigmoid for the gates before TensorFlow 2.0" in found.note
+            assert "took hard_sigmoid for the gates until Keras 2.3 or TensorFlow 2.0" in found.note
 
 
 # ONNX
