@@ -2,8 +2,8 @@
 
 The arrays say the cell, not its activations. What a layer has unless it is told otherwise differs
 from release to release: until Keras 2.3 and TensorFlow 2.0 the gates of LSTM and GRU had
-hard_sigmoid, since then sigmoid. SimpleRNN has tanh since Keras 0.3, the oldest that is read is 1.0,
-and the CuDNN layers have no choice.
+hard_sigmoid, since then sigmoid. SimpleRNN had tanh in all of them (from Keras 1 on, the oldest
+that is read), and the CuDNN layers have no choice.
 """
 
 from __future__ import annotations
