@@ -38,6 +38,9 @@ _ENGINES = {
 }
 
 
+VERDICTS = ("equal", "equal, as far as the file tells", "NOT EQUAL")  # the best first
+
+
 class Certified(NamedTuple):
     """One layer at both ends."""
 
@@ -57,10 +60,8 @@ class Certified(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """In words: equal, equal as far as the file tells, or not equal."""
-        if not self.ok:
-            return "NOT EQUAL"
-        return "equal, as far as the file tells" if self.assumed else "equal"
+        """One of `VERDICTS`."""
+        return VERDICTS[2 if not self.ok else 1 if self.assumed else 0]
 
 
 class Certificate(tuple[Certified, ...]):
@@ -74,9 +75,9 @@ class Certificate(tuple[Certified, ...]):
         return all(row.ok for row in self)
 
     @property
-    def assumed(self) -> bool:
-        """Whether something was assumed of any layer, so that it holds as far as the file tells."""
-        return any(row.assumed for row in self)
+    def verdict(self) -> str:
+        """One of `VERDICTS`: the worst of the layers'."""
+        return max((row.verdict for row in self), key=VERDICTS.index, default=VERDICTS[0])
 
     def versions(self) -> dict[str, str]:
         """Of Python, NumPy, lstmbook and the frameworks that took part."""
@@ -93,7 +94,7 @@ class Certificate(tuple[Certified, ...]):
         """The same as plain values, for JSON."""
         return {
             "ok": self.ok,
-            "assumed": self.assumed,
+            "verdict": self.verdict.lower(),
             "seed": self.seed,
             "versions": self.versions(),
             "layers": [

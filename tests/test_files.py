@@ -236,7 +236,7 @@ def test_the_graph_tells_the_activations_of_a_keras_layer(tf, tmp_path):
         [one] = files.read(path)
         gates = kind != "SimpleRNN"  # which has none
         assert (one.cell is None) == gates, (kind, options, one.note)
-        assert ("before TensorFlow 2.0, and sigmoid since" in one.note) == gates
+        assert ("until Keras 2.3 or TensorFlow 2.0, then sigmoid" in one.note) == gates
 
 
 def test_the_graph_tells_activations_of_other_names(tf, tmp_path):
@@ -790,7 +790,7 @@ def test_objects_by_the_names_of_their_variables(tf, tmp_path):
             assert "sigmoid (the default of TensorFlow since 2.2)" in found.assumed[0]
         else:
             assert found.candidates == ("lstm",)
-            assert "took hard_sigmoid for the gates before TensorFlow 2.0" in found.note
+            assert "took hard_sigmoid for the gates until Keras 2.3 or TensorFlow 2.0" in found.note
 
 
 # ONNX
@@ -967,11 +967,14 @@ def test_onnx_without_recurrent_nodes_by_its_names(onnx, safetensors, tmp_path):
     one = layer("x", "lstm")
     own = layouts.export("lstm", "torch", one.params, layer=None)
     stored = {f"decoder.rnn.{key}": array for key, array in own.items()}
-    model = onnx_model(onnx, [onnx.helper.make_node("Relu", ["X"], ["Y"])], stored)
-    [found] = files.read(save(onnx, model, tmp_path / "m.onnx"))
+    steps = [onnx.helper.make_node(name, ["X"], [name]) for name in ("Sigmoid", "Tanh", "Relu")]
+    [found] = files.read(save(onnx, onnx_model(onnx, steps, stored), tmp_path / "m.onnx"))
     same(found, one, atol=0)
     assert (found.name, found.layout) == ("decoder.rnn", "torch")
     assert "told by the names of its arrays" in found.note
+    [found] = files.read(save(onnx, onnx_model(onnx, steps[::2], stored), tmp_path / "m.onnx"))
+    assert found.cell is None
+    assert "the names of its arrays are those of lstm, but it has no Tanh" in found.note
 
 
 # PyTorch
@@ -1196,8 +1199,8 @@ def test_what_each_form_leaves_open_is_assumed_until_it_is_said(onnx, tmp_path):
     files.write(tmp_path / "own.npz", [one], to="npz")
     assert files.read(tmp_path / "own.npz")[0].assumed == ()
     stored = {f"net.{key}": array for key, array in torch["lstm"].items()}
-    model = onnx_model(onnx, [onnx.helper.make_node("Relu", ["X"], ["Y"])], stored)
-    [one] = files.read(save(onnx, model, tmp_path / "m.onnx"))
+    steps = [onnx.helper.make_node(name, ["X"], [name]) for name in ("Sigmoid", "Tanh")]
+    [one] = files.read(save(onnx, onnx_model(onnx, steps, stored), tmp_path / "m.onnx"))
     assert one.assumed == ("the model has no recurrent node: told by the names of its arrays",)
     assert files.read(tmp_path / "m.onnx", cells={one.name: "lstm"})[0].assumed == ()
 

@@ -2,7 +2,8 @@
 
 The arrays say the cell, not its activations. What a layer has unless it is told otherwise differs
 from release to release: until Keras 2.3 and TensorFlow 2.0 the gates of LSTM and GRU had
-hard_sigmoid, since then sigmoid. SimpleRNN always had tanh, and the CuDNN layers have no choice.
+hard_sigmoid, since then sigmoid. SimpleRNN had tanh in all of them (from Keras 1 on, the oldest
+that is read), and the CuDNN layers have no choice.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ import numpy as np
 from ..activations import Array
 from ._base import Layer, Request, ambiguous, as_given, make, refuse, shapes_in_words
 
-# The layers that a cell here computes. What TensorFlow calls LSTMCell is called LSTM here.
 CELL_NAME = re.compile(r"(lstm|gru|simple_rnn|peephole_lstm)_cell(_\d+)?")  # in names of arrays
+# The layers that a cell here computes; an LSTMCell counts as the LSTM that runs it.
 CLASSES = {"SimpleRNN": "rnn", "LSTM": "lstm", "GRU": "gru", "CuDNNLSTM": "lstm", "CuDNNGRU": "gru"}
 
 
@@ -38,9 +39,9 @@ def release_of(version: str | None) -> Release:
         return Release("hard_sigmoid", "Keras 1")
     number = re.match(r"(\d+)\.(\d+)", version)
     if not number:
-        return Release("", f"keras_version {version!r}, which is no number")
+        return Release("", f"a Keras that calls itself {version!r}")
     if version == "2.2.4-tf":
-        return Release("", "Keras 2.2.4-tf, of TensorFlow 1.13 to 2.1")
+        return Release("", "Keras 2.2.4-tf (TensorFlow 1.13 to 2.1)")
     old = (int(number[1]), int(number[2])) < (2, 3)
     return Release("hard_sigmoid" if old else "sigmoid", f"Keras {version}")
 
@@ -202,7 +203,7 @@ def _old(release: Release) -> str:
     """Why the gates of a layer can have hard_sigmoid, and what would tell."""
     default = "took hard_sigmoid for the gates unless told otherwise"
     if not release.gates:
-        default = "took hard_sigmoid for the gates before TensorFlow 2.0, and sigmoid since"
+        default = "took hard_sigmoid for the gates until Keras 2.3 or TensorFlow 2.0, then sigmoid"
     return (
         f"{release.words} {default}; no cell here has hard_sigmoid, so name one only if the gates "
         f"had sigmoid; {release.tells}"

@@ -356,7 +356,7 @@ def _run_time(
     The forget bias, notes on what is known, and what is assumed.
     """
     notes, assumed = [as_given(given)], []
-    fixed = last.startswith("cudnn_compatible")  # these have no options
+    fixed = last.startswith("cudnn")  # CudnnCompatibleLSTMCell, which has no options
     bias = 1.0 if request.forget_bias is None else request.forget_bias
     if "f" in CELLS[cell].GATES:
         if fixed:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,11 +48,13 @@ def read(request: Request) -> tuple[list[Layer], list[Aside]]:
         raise FileError(request.path, "is no ONNX model: it has no graph")
     reader = _Reader(request, onnx, {x.domain: x.version for x in model.opset_import})
     bodies = [("", model.graph), *((f"{f.name}/", f) for f in model.functions)]
+    operators = set()
     for path, body in bodies:
         for name, node, scope in _nodes(body, path, Scope({}, {}, {}), 0):
+            operators.add(node.op_type)
             reader.take(name, node, scope)
     if not reader.layers:
-        reader.by_name(model.graph)
+        reader.by_name(model.graph, operators)
     return reader.layers, reader.aside
 
 
@@ -130,14 +132,23 @@ class _Reader:
             cell = _cell(node.op_type, attributes, arrays)
             self.layers.append(make(label, cell, "onnx", one, reverse=reverse))
 
-    def by_name(self, graph: Any) -> None:
+    def by_name(self, graph: Any, operators: Set[str]) -> None:
         """A model without recurrent nodes may be one cell step in plain ones: names may tell."""
         tensors = {tensor.name: tensor for tensor in graph.initializer}
         shapes = {name: tuple(tensor.dims) for name, tensor in tensors.items()}
         layers, _ = torch_layers(self.request, shapes, lambda name: self._array(tensors[name]))
         why = "the model has no recurrent node: told by the names of its arrays"
-        given = self.request.cells
-        self.layers += [x if x.name in given else assume(x, why) for x in layers]
+        for layer in layers:
+            needed = {"Tanh"} if layer.cell == "rnn" else {"Tanh", "Sigmoid"}
+            missing = ", ".join(sorted(needed - operators))
+            if layer.cell and missing:
+                names = (
+                    f"the names of its arrays are those of {layer.cell}, but it has no {missing}"
+                )
+                layer = refuse(layer.name, "torch", f"the model has no recurrent node: {names}")
+            elif layer.name not in self.request.cells:
+                layer = assume(layer, why)
+            self.layers.append(layer)
 
     def _array(self, tensor: Any) -> Array:
         value = self._stored(tensor.name, tensor)
