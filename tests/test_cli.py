@@ -187,8 +187,7 @@ def test_convert_says_that_a_forget_bias_is_assumed_or_given(cli, tmp_path):
     assert re.search(says("(lstm): equal\n", f"lstm, as given; {bias}, as given"), out)
 
 
-def test_convert_refuses_weights_of_old_keras_until_it_is_told(cli, tmp_path):
-    h5py = pytest.importorskip("h5py", reason="h5py is not installed")
+def test_convert_refuses_weights_of_old_keras_until_it_is_told(cli, h5py, tmp_path):
     path = tmp_path / "w.h5"
     with h5py.File(path, "w") as file:
         file.attrs["layer_names"], file.attrs["keras_version"] = [b"enc"], b"2.1.4"

@@ -20,10 +20,9 @@ MODULES = {
 ARROWS = {
     "activations": set(),
     "cells": {"activations"},
-    "compiled": {"cells"},
-    "fast": {"activations", "cells", "compiled"},
+    "running": {"activations", "cells"},
     "arguments": {"activations", "cells"},
-    "sequence": {"activations", "arguments", "cells", "fast"},
+    "sequence": {"activations", "arguments", "cells", "running"},
     "layouts": {"activations", "cells", "layout_table"},
     "layout_table": set(),
     "compare": set(),
@@ -87,7 +86,7 @@ def test_arrows_go_one_way(module):
 def test_only_numpy_and_live_frameworks(module):
     roots = {name.split(".")[0] for name in imports_of(module)} - {"lstmbook"}
     roots -= set(sys.stdlib_module_names)
-    extras = {"live": FRAMEWORKS, "compiled": {"numba", "llvmlite"}}
+    extras = {"live": FRAMEWORKS, "running": {"numba", "llvmlite"}}
     allowed = {"numpy"} | extras.get(part_of(module), set())
     assert roots <= allowed
 
