@@ -44,7 +44,7 @@ TYPES := 2.4# the NumPy whose types mypy reads: each release states them anew
 RUN_INPUTS = find lstmbook book -type f ! -path '*/__pycache__/*' ! -name '*.ipynb' ! -name '*.md' \
 	! -path 'book/assets/*' ! -path '*/.*' | LC_ALL=C sort
 
-.PHONY: help book serve test quick lint types live chapters oracles extra colab normalise bench experiments \
+.PHONY: help book serve test quick lint types live chapters oracles extra colab normalise generate bench experiments \
 	vectors lock setup clean
 
 help:
@@ -59,6 +59,7 @@ help:
 	@echo "make extra      the tests that need what make oracles adds, or a browser; none may be skipped"
 	@echo "make colab      the chapters with the versions that Colab has, in an environment of its own"
 	@echo "make normalise  run all chapters and store their outputs in the one form"
+	@echo "make generate   write the compiled loops anew, when a cell's page has changed"
 	@echo "make bench      speed beside every installed framework (BENCH='--cells lstm' for a part)"
 	@echo "make experiments  train every cell on every task, for the chapter on them"
 	@echo "make vectors    record from the real TensorFlow 1, and make the golden vectors"
@@ -169,6 +170,9 @@ colab:
 normalise: setup
 	@$(PY) tests/normalise.py --execute
 
+generate: setup
+	@$(PY) -m lstmbook.running.generate
+
 bench: setup
 	@$(PY) benchmarks/waits.py
 	@$(PY) benchmarks/detecting.py
@@ -176,7 +180,7 @@ bench: setup
 	@$(PY) benchmarks/speed.py $(BENCH)
 
 experiments: setup
-	@$(PY) -m lstmbook.experiments
+	@$(PY) -m lstmbook.training.experiments
 
 vectors: setup
 	@bash tests/tf1/make.sh

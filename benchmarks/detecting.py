@@ -13,7 +13,7 @@ os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
 import numpy as np
 
 from lstmbook import CELLS, layouts, run
-from lstmbook.detect import detect
+from lstmbook.convention import detect
 
 LAYOUTS = ("tf1", "keras", "torch", "onnx", "tflite", "gates")  # as far as they store the cell
 PAIRS = ("found", "none", "last", "last, none")

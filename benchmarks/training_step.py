@@ -21,8 +21,8 @@ warnings.filterwarnings("error", "the compiled loops of lstmbook failed")  # Num
 import numpy as np  # noqa: E402  (after the number of threads)
 import tensorflow as tf  # noqa: E402
 
-from lstmbook import train  # noqa: E402
 from lstmbook.live import tf1  # noqa: E402
+from lstmbook.training import train  # noqa: E402
 
 RATE, NORM = 1e-3, 1.0
 

@@ -1,39 +1,56 @@
 """Recurrent cells, stated once and proved live.
 
-========================== =============================================================
-`lstmbook.cells`           the cells, one module each: rnn, lstm, peephole, coupled,
-                           coupled_peephole, gru, gru_reset_after
-`lstmbook.sequence`        `run` a cell over a batch of sequences, `unroll`, `record`,
-                           `backprop`; `fast` makes them quick
-`lstmbook.layouts`         weights from and to the frameworks' layouts
-`lstmbook.files`           weights from and to files; `certificate` proves a conversion
-`lstmbook.detect`          which convention are these arrays in?
-`lstmbook.live`            the frameworks' own cells on our weights: tf1, tf1_block, keras,
-                           torch, onnx, tflite, flax, haiku
-`lstmbook.compare`         differences between two results, as rows to print
-`lstmbook.check`           is this function that cell? If not, which equation differs?
-`lstmbook.verify`          the same for any language, by golden vectors
-`lstmbook.slips`           the catalogue of wrong cells
-`lstmbook.train`           a stack of cells with a head, losses, Adam, and the loop
-`lstmbook.tasks`           what to train on, with a known best answer
-`lstmbook.experiments`     every cell on every task, and the LSTM without one of its parts
-`lstmbook.trace`           a framework's own source, line by line, with shapes
-`lstmbook.draw`            the cells as drawings
-`lstmbook.cli`             the command line: info, convert, detect, verify
-========================== =============================================================
+======================= ================================================================
+`lstmbook.cells`        the equations: rnn, lstm, peephole, coupled, coupled_peephole,
+                        gru, gru_reset_after, a page each
+`lstmbook.running`      a cell over a batch of sequences: `run`, `unroll`, `record`,
+                        `backprop`, `vjp`; what follows from a page
+`lstmbook.layouts`      weights from and to the frameworks' layouts
+`lstmbook.live`         the frameworks' own cells on our weights: tf1, tf1_block, keras,
+                        torch, onnx, tflite, flax, haiku
+`lstmbook.files`        weights from and to files; a certificate proves a conversion
+`lstmbook.wrong_cells`  the slips that people make, as a catalogue
+`lstmbook.diagnose`     `check`: is this function that cell? If not, which equation differs?
+`lstmbook.golden`       `verify`: does a program in any language give the golden numbers?
+`lstmbook.convention`   `detect`: which convention are these arrays in?
+`lstmbook.training`     a stack of cells with a head, losses, Adam, the loop, tasks
+`lstmbook.showing`      `compare` two results; `trace` a framework's own source; `draw` a cell
+`lstmbook.cli`          the command line: info, convert, detect, verify
+======================= ================================================================
 
-Importing `lstmbook` imports NumPy and nothing else.
+Importing `lstmbook` imports NumPy and nothing else; the rest comes when it is first used.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from . import cells, compare, layouts, sequence
+from . import cells, layouts
 from .cells import CELLS, coupled, coupled_peephole, gru, gru_reset_after, lstm, peephole, rnn
 from .layouts import LayoutError
-from .sequence import backprop, record, run, unroll
+from .running import backprop, record, run, unroll, vjp
+
+if TYPE_CHECKING:
+    from .convention import detect
+    from .diagnose import check
+    from .golden import verify
+    from .showing import compare, draw, trace
 
 __version__ = "0.1.0"
+
+# Functions and folders that come when they are first used: the folder that each is in
+_LATE = {
+    **dict.fromkeys(("check",), "diagnose"),
+    **dict.fromkeys(("compare", "draw", "trace"), "showing"),
+    **dict.fromkeys(("detect",), "convention"),
+    **dict.fromkeys(("verify",), "golden"),
+    **{
+        folder: folder
+        for folder in (
+            *("cli", "convention", "diagnose", "files", "golden", "live", "showing", "training"),
+            "wrong_cells",
+        )
+    },
+}
 
 __all__ = [
     "CELLS",
@@ -44,6 +61,8 @@ __all__ = [
     "compare",
     "coupled",
     "coupled_peephole",
+    "detect",
+    "draw",
     "gru",
     "gru_reset_after",
     "layouts",
@@ -52,23 +71,20 @@ __all__ = [
     "record",
     "rnn",
     "run",
-    "sequence",
+    "trace",
     "unroll",
+    "verify",
+    "vjp",
 ]
-
-if TYPE_CHECKING:
-    from .checker import check
-
-# Modules imported when they are first used.
-_LATE = (
-    *("certificate", "checker", "cli", "detect", "draw", "experiments", "files", "live"),
-    *("slips", "tasks", "trace", "train", "verify"),
-)
 
 
 def __getattr__(name: str) -> Any:
-    if name == "check":
-        return importlib.import_module(f"{__name__}.checker").check
-    if name in _LATE:
-        return importlib.import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    folder = _LATE.get(name)
+    if folder is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f"{__name__}.{folder}")
+    return module if name == folder else getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATE})

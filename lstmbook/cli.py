@@ -333,7 +333,8 @@ class _NotEqualError(Exception):
 
 
 def _convert(arguments: argparse.Namespace) -> int:
-    from . import certificate, files
+    from . import files
+    from .files import certificate
 
     to = arguments.to or _ENDINGS.get(arguments.out.suffix.lower())
     if to is None:
@@ -419,7 +420,7 @@ def _usage(to: str, path: Path) -> str:
 
 
 def _detect(arguments: argparse.Namespace) -> int:
-    from . import detect
+    from . import convention as detect
 
     _tell("trying conventions …")
     options = {"forget_biases": arguments.forget_bias} if arguments.forget_bias else {}
@@ -438,7 +439,7 @@ def _detect(arguments: argparse.Namespace) -> int:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from . import verify
+    from . import golden as verify
 
     sys.path.insert(0, "")  # as `python -m` does: a module in the current folder is found
     report = verify.verify_named(

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from lstmbook.activations import sigmoid
+from lstmbook.cells._activations import sigmoid
 
 
 def test_sigmoid_is_the_logistic_function():

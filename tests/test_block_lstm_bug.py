@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from cases import case
 
-from lstmbook import backprop, record
-from lstmbook.compare import compare
+from lstmbook import backprop, compare, record
 
 pytestmark = pytest.mark.tensorflow
 tf = needs.Late("tensorflow")

@@ -10,7 +10,7 @@ from pathlib import Path
 import needs
 import pytest
 
-from lstmbook.draw import COLORS
+from lstmbook.showing.draw import COLORS
 
 ROOT = Path(__file__).parent.parent
 SITE = needs.SITE

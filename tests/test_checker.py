@@ -12,8 +12,8 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from lstmbook.cells import CELLS, coupled, gru, gru_reset_after, lstm, peephole, rnn
-from lstmbook.checker import Verdict, check
-from lstmbook.slips import SLIPS
+from lstmbook.diagnose.check import Verdict, check
+from lstmbook.wrong_cells.slips import SLIPS
 
 pytestmark = pytest.mark.slow
 

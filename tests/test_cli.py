@@ -14,9 +14,9 @@ import pytest
 from cases import params_of
 
 import lstmbook
-from lstmbook import CELLS, certificate, files, layouts, run
+from lstmbook import CELLS, files, layouts, run
 from lstmbook.cli import main
-from lstmbook.files import Layer
+from lstmbook.files import Layer, certificate
 
 CHECKPOINTS = Path(__file__).parent / "tf1" / "checkpoints"
 

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from cases import case
 
-from lstmbook import lstm, run
-from lstmbook.compare import compare
+from lstmbook import compare, lstm, run
 
 
 def test_names_and_numbers():

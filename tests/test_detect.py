@@ -1,8 +1,8 @@
 """`detect` finds the convention of disguised weights, and claims nothing that is not so.
 
 A disguise is made here from the gates alone: blocks in any order, orientation and grouping, under
-names without meaning. What the disguised cell computes comes from `lstmbook.slips.assemble`, which
-shares nothing with the search.
+names without meaning. What the disguised cell computes comes from
+`lstmbook.wrong_cells.slips.assemble`, which shares nothing with the search.
 """
 
 import importlib
@@ -18,11 +18,11 @@ import pytest
 from cases import case, params_of
 
 from lstmbook import CELLS, layouts, run
-from lstmbook.detect import detect, detect_file
-from lstmbook.detect.hypotheses import families_of, first_step, predict, table_of
-from lstmbook.detect.pair import pairs_of
-from lstmbook.detect.readings import readings_of
-from lstmbook.slips import SLIPS, assemble
+from lstmbook.convention import detect, detect_file
+from lstmbook.convention.hypotheses import families_of, first_step, predict, table_of
+from lstmbook.convention.pair import pairs_of
+from lstmbook.convention.readings import readings_of
+from lstmbook.wrong_cells.slips import SLIPS, assemble
 
 pytestmark = pytest.mark.slow
 
@@ -557,8 +557,8 @@ def counted(monkeypatch):
         counts.append(np.prod(list(sizes.values())) * len(units))
         return first_step(family, reading, sizes, biases, x, state, units)
 
-    monkeypatch.setattr("lstmbook.detect.judge.predict", count_table)
-    monkeypatch.setattr("lstmbook.detect.judge.first_step", count_grid)
+    monkeypatch.setattr("lstmbook.convention.judge.predict", count_table)
+    monkeypatch.setattr("lstmbook.convention.judge.first_step", count_grid)
     return counts
 
 
@@ -572,8 +572,8 @@ def test_the_work_is_bounded(monkeypatch, last, zero):
     arrays = array_for_each_gate(params)
     told = []
     for bound in (3e7, 1e8):
-        monkeypatch.setattr("lstmbook.detect.api._SEARCH", bound)
-        monkeypatch.setattr("lstmbook.detect.api._REST", bound / 10)
+        monkeypatch.setattr("lstmbook.convention.detect._SEARCH", bound)
+        monkeypatch.setattr("lstmbook.convention.detect._REST", bound / 10)
         counts.clear()
         seen = hs[:, -1] if last else hs
         found = [detect(arrays, xs, seen + 0.1, state=None if zero else state) for _ in range(2)]
@@ -591,7 +591,7 @@ def test_what_is_usual_is_found_first(monkeypatch, cell):
     _, params, xs, state = case(cell, hidden=40, input_size=40, time=12, dtype=np.float32)
     hs, _ = run(cell, params, xs, state)
     arrays = array_for_each_gate(params)
-    monkeypatch.setattr("lstmbook.detect.api._SEARCH", 3e8)
+    monkeypatch.setattr("lstmbook.convention.detect._SEARCH", 3e8)
     match = detect(arrays, xs, hs[:, -1], state=state).match
     assert match
     assert match.cell == cell
@@ -602,7 +602,7 @@ def test_what_is_usual_is_found_first(monkeypatch, cell):
 def test_a_fit_stays_where_its_neighbours_are_too_much(monkeypatch):
     _, params, xs, state = case("lstm", hidden=40, input_size=40, time=60, dtype=np.float32)
     hs, _ = run("lstm", params, xs, state)
-    monkeypatch.setattr("lstmbook.detect.api._SEARCH", 1e8)
+    monkeypatch.setattr("lstmbook.convention.detect._SEARCH", 1e8)
     found = detect(array_for_each_gate(params), xs, hs[:, -1], state=state)
     assert found.match.gate_order == "i f g o"
     assert not found.complete
@@ -636,7 +636,7 @@ def test_a_clear_note_says_what_completes_the_search(monkeypatch):
     _, params, xs, state = case("lstm")
     arrays = array_for_each_gate(params)
     hs, _ = run("lstm", params, xs, state)
-    monkeypatch.setattr("lstmbook.detect.api._SEARCH", 1e7)
+    monkeypatch.setattr("lstmbook.convention.detect._SEARCH", 1e7)
 
     def words(outputs, **options):
         return " ".join(str(detect(arrays, xs, outputs, **options)).split())
@@ -659,7 +659,7 @@ def test_what_was_not_tried_is_said(monkeypatch):
     found = detect(arrays, xs, hs[:, -1] + 0.1, state=state)
     assert not found.matches
     assert "Not all was tried" not in str(found)
-    monkeypatch.setattr("lstmbook.detect.api._SEARCH", 2e7)
+    monkeypatch.setattr("lstmbook.convention.detect._SEARCH", 2e7)
     found = detect(arrays, xs, hs[:, -1] + 0.1, state=state)
     assert not found.matches
     assert not found.complete
@@ -775,7 +775,7 @@ def test_damaged_files(tmp_path, saved):
 
 def test_a_file_that_unpacks_to_too_much(tmp_path, monkeypatch):
     np.savez(tmp_path / "big.npz", x=np.ones(1000))
-    monkeypatch.setattr("lstmbook.detect.api._LARGEST", 1000)
+    monkeypatch.setattr("lstmbook.convention.detect._LARGEST", 1000)
     with pytest.raises(ValueError, match=r"big\.npz .* bytes unpacked, more than 1000"):
         detect_file(tmp_path / "big.npz")
 

@@ -12,7 +12,7 @@ import pytest
 
 import lstmbook
 from lstmbook.cells import CELLS, peephole
-from lstmbook.draw import COLORS, INK, PLANS, Plan, draw
+from lstmbook.showing.draw import COLORS, INK, PLANS, Plan, draw
 
 DARK, WHITE = "#121212", "#ffffff"
 SVG = "{http://www.w3.org/2000/svg}"
@@ -356,7 +356,7 @@ def test_the_ink_is_the_one_for_the_colour_below(name):
 
 def test_the_same_bytes_in_every_process():
     code = (
-        "from lstmbook.draw import *;"
+        "from lstmbook.showing.draw import *;"
         "print(draw(*PLANS)._repr_html_(), draw('peephole').svg, draw('gru', 'lstm'))"
     )
     out = {
@@ -428,7 +428,7 @@ def test_a_module_will_do():
 
 @pytest.mark.parametrize(
     ("cells", "got"),
-    [(["lstn"], "'lstn'"), (["lstm", "GRU"], "'GRU'"), ([lstmbook.sequence], "'sequence'"),
+    [(["lstn"], "'lstn'"), (["lstm", "GRU"], "'GRU'"), ([lstmbook.running], "'sequence'"),
      ([3], "'3'"), ([], "''")],
 )  # fmt: skip
 def test_an_unknown_cell_is_told_which_ones_there_are(cells, got):

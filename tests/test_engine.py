@@ -15,9 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lstmbook import CELLS, backprop, lstm, run
-from lstmbook.running import engine, in_numpy
+from lstmbook.running import engine, in_numpy, vjp
 from lstmbook.running.program import program_of
-from lstmbook.sequence import vjp
 
 
 @pytest.fixture(autouse=True)

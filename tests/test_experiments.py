@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from cases import case
 
-from lstmbook import CELLS, experiments, lstm, run
-from lstmbook.compare import compare
-from lstmbook.experiments import (
+from lstmbook import CELLS, compare, lstm, run
+from lstmbook.training import experiments
+from lstmbook.training.experiments import (
     PART_TASKS,
     PARTS,
     SETTINGS,
@@ -25,7 +25,7 @@ from lstmbook.experiments import (
     table,
     weights,
 )
-from lstmbook.train import fit, start
+from lstmbook.training.train import fit, start
 
 TINY = 1e-30
 LINEAR = ["no input tanh", "no output tanh"]

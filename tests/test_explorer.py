@@ -10,7 +10,7 @@ import test_browser
 from cases import params_of
 
 from lstmbook import CELLS, record, run
-from lstmbook.draw import COLORS
+from lstmbook.showing.draw import COLORS
 
 browser = test_browser.browser  # the fixture
 ASSETS = test_browser.ROOT / "book" / "assets"

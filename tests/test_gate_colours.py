@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lstmbook.draw import COLORS, INK
+from lstmbook.showing.draw import COLORS, INK
 
 BOOK = Path(__file__).parent.parent / "book"
 

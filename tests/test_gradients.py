@@ -22,9 +22,8 @@ from cases import BATCH, HIDDEN, INPUT, LENGTHS, TIME, case
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lstmbook import CELLS, LayoutError, backprop, layouts, lstm, run
-from lstmbook.compare import compare
-from lstmbook.sequence import vjp
+from lstmbook import CELLS, LayoutError, backprop, compare, layouts, lstm, run
+from lstmbook.running import vjp
 
 NAMES = list(CELLS)
 each_cell = pytest.mark.parametrize("name", NAMES)

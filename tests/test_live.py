@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from cases import HIDDEN, LENGTHS, case
 
-from lstmbook import CELLS, LayoutError, layouts, live, run
-from lstmbook.compare import compare
+from lstmbook import CELLS, LayoutError, compare, layouts, live, run
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.keras, pytest.mark.onnxruntime]
 
@@ -251,7 +250,7 @@ def python(code, **environment):
 PROVE = """
 from cases import case
 from lstmbook import run
-from lstmbook.compare import compare
+from lstmbook import compare
 from lstmbook.live import tf1
 cell, params, xs, state = case("peephole")
 lengths = [6, 0, 2, 5]

@@ -16,9 +16,8 @@ import numpy as np
 import pytest
 from cases import BATCH, HIDDEN, INPUT, LENGTHS, TIME, case
 
-from lstmbook import CELLS, LayoutError, layouts, live, run
-from lstmbook.compare import compare
-from lstmbook.layout_table import ONNX_NODES
+from lstmbook import CELLS, LayoutError, compare, layouts, live, run
+from lstmbook.layouts.table import ONNX_NODES
 
 NEEDS = {
     **{module: module for module in ("torch", "flax", "haiku", "keras")},

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lstmbook.cells import CELLS
-from lstmbook.slips import SLIPS, assemble, merge
+from lstmbook.wrong_cells.slips import SLIPS, assemble, merge
 
 AT_LEAST = {
     "rnn": 20,

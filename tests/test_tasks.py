@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lstmbook
-from lstmbook import tasks
-from lstmbook.losses import softmax_cross_entropy
-from lstmbook.tasks import TASKS, Score, evaluate
-from lstmbook.train import fit, init_model, start
+from lstmbook.training import tasks
+from lstmbook.training.losses import softmax_cross_entropy
+from lstmbook.training.tasks import TASKS, Score, evaluate
+from lstmbook.training.train import fit, init_model, start
 
 each_task = pytest.mark.parametrize("name", TASKS)
 MANY = 4000

@@ -1,4 +1,4 @@
-"""lstmbook.trace: each line of a function beside the shapes that it made."""
+"""lstmbook.showing.trace: each line of a function beside the shapes that it made."""
 # ruff: noqa: B007, E701, E702, F401, F841, RUF059, SIM105
 # The functions that are traced here are odd on purpose.
 
@@ -15,7 +15,7 @@ from collections import namedtuple
 import numpy as np
 import pytest
 
-from lstmbook.trace import _numbers, _safely, _shape, trace
+from lstmbook.showing.trace import _numbers, _safely, _shape, trace
 
 State = namedtuple("State", "c h")
 One = namedtuple("One", "h")

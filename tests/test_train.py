@@ -16,10 +16,11 @@ from cases import params_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lstmbook import CELLS, progress, train
+from lstmbook import CELLS
 from lstmbook.cells import lstm
-from lstmbook.progress import Progress
-from lstmbook.train import (
+from lstmbook.training import progress, train
+from lstmbook.training.progress import Progress
+from lstmbook.training.train import (
     Batch,
     Model,
     adam_step,
@@ -644,7 +645,9 @@ def rewritten(path, change):
 
 
 CHANGES = {
-    "its format is 'other'; expected 'lstmbook.train 1'": lambda a, h: h.update(format="other"),
+    "its format is 'other'; expected 'lstmbook.training.train 1'": lambda a, h: h.update(
+        format="other"
+    ),
     "model/0/W_x": lambda a, h: a.pop("model/0/W_x"),
     "there is no cell 'lstms'": lambda a, h: h.update(cells=["lstms", "gru"]),
     "unexpected keyword argument 'speed'": lambda a, h: h["adam"].update(speed=1),
@@ -657,7 +660,9 @@ def test_load_says_what_is_wrong(tmp_path, message):
     path = tmp_path / "run.npz"
     save(path, go(fresh_run(), 2))
     rewritten(path, CHANGES[message])
-    with pytest.raises(ValueError, match=r"run.npz is no run that lstmbook.train saved: ") as error:
+    with pytest.raises(
+        ValueError, match=r"run.npz is no run that lstmbook.training.train saved: "
+    ) as error:
         load(path)
     assert message in str(error.value)
 

@@ -26,10 +26,11 @@ from test_gradients import complex_step, loss_of
 
 import lstmbook
 from lstmbook import CELLS, backprop, layouts, run
-from lstmbook.slips import SLIPS, assemble
-from lstmbook.verify import Command, python_function, request, vectors, verify, verify_named
-from lstmbook.verify.answers import SilentError
-from lstmbook.verify.around import AROUND
+from lstmbook.golden import Command, python_function, request, vectors, verify, verify_named
+from lstmbook.golden.answers import SilentError
+from lstmbook.golden.functions import answer
+from lstmbook.wrong_cells.around import AROUND
+from lstmbook.wrong_cells.slips import SLIPS, assemble
 
 pytestmark = pytest.mark.slow
 
@@ -409,10 +410,10 @@ def test_a_slip_is_named_in_spite_of_rounding():
 def test_a_mistake_around_the_cell_is_named(name):
     def function(params, xs, state, lengths):
         (vector,) = (v for v in vectors.read("lstm") if np.array_equal(v.given["xs"], xs))
-        return AROUND[name].answer(vector)
+        return AROUND[name].answer(vector, answer)
 
     def results(vector):
-        return {k: a.astype(np.float32) for k, a in AROUND[name].answer(vector).items()}
+        return {k: a.astype(np.float32) for k, a in AROUND[name].answer(vector, answer).items()}
 
     for implementation in (function, {v.name: results(v) for v in vectors.read("lstm")}):
         report = verify("lstm", implementation)
@@ -732,10 +733,10 @@ def test_archives_that_cannot_be_read(tmp_path):
 
 def test_a_file_that_is_too_large(tmp_path, monkeypatch):
     file, archive = results_of("rnn", tmp_path), results_of("rnn", tmp_path, "npz")
-    monkeypatch.setattr("lstmbook.verify.answers.LIMIT", 1000)
+    monkeypatch.setattr("lstmbook.golden.answers.LIMIT", 1000)
     with pytest.raises(ValueError, match="at most 1000 are read"):
         verify("rnn", file)
-    monkeypatch.setattr("lstmbook.verify.answers.LIMIT", archive.stat().st_size)
+    monkeypatch.setattr("lstmbook.golden.answers.LIMIT", archive.stat().st_size)
     np.savez_compressed(archive, **{"one_step/hs": np.zeros(100_000)})
     with pytest.raises(ValueError, match=r"unpacks to \d+ bytes; at most"):
         verify("rnn", archive)
@@ -883,7 +884,7 @@ def test_a_command_that_hangs(code):
 
 
 def test_a_command_that_never_stops_writing(monkeypatch):
-    monkeypatch.setattr("lstmbook.verify.answers.LIMIT", 100_000)
+    monkeypatch.setattr("lstmbook.golden.answers.LIMIT", 100_000)
     report = verify("lstm", python("while True: print('1' * 10000)"), vectors=["one_unit"])
     assert "wrote more than 100000 bytes" in report.vectors[0].error
     noisy = "import sys; sys.stderr.write('noise\\n' * 1000000); sys.exit(3)"
@@ -898,7 +899,7 @@ def test_who_is_silent_is_not_asked_again(monkeypatch):
         asked.append(json.loads(text)["name"])
         return 0, b"", b"", True
 
-    monkeypatch.setattr("lstmbook.verify.command._talk", talk)
+    monkeypatch.setattr("lstmbook.golden.command._talk", talk)
     report = verify("lstm", Command("anything", timeout=5))
     assert asked == ["one_step"]
     assert {r.error for r in report.vectors} == {"your program gave no answer within 5 s"}

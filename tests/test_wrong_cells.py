@@ -11,7 +11,7 @@ import pytest
 from cases import LENGTHS, case
 
 from lstmbook import CELLS, layouts, run
-from lstmbook.slips import SLIPS
+from lstmbook.wrong_cells.slips import SLIPS
 
 VECTORS = Path(__file__).parent / "tf1" / "vectors"
 RECORDED = {}  # the float64 recordings of each cell

@@ -6,7 +6,7 @@ such as ``i, j, f, o``. A letter alone that could mean something else, ``z``
 in a sigmoid or ``n`` for a number, is a gate only on a page whose equations
 define it; braces, ``{g}_t``, say that a letter is none. The sources stay
 plain; the colours are classes, which lstmbook.css fills from the colours of
-`lstmbook.draw`.
+`lstmbook.showing.draw`.
 """
 
 import re

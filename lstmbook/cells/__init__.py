@@ -20,10 +20,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..activations import Array
 from . import coupled, coupled_peephole, gru, gru_reset_after, lstm, peephole, rnn
+from ._activations import Array, sigmoid, tanh
 
-__all__ = ["CELLS", "Cell", "check_params", "find", "name_of", "sizes"]
+__all__ = ["CELLS", "Cell", "check_params", "find", "name_of", "sigmoid", "sizes", "tanh"]
 
 
 class Cell(Protocol):

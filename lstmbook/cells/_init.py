@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..activations import Array
+from ._activations import Array
 
 
 def glorot(rng: np.random.Generator, *shape: int, dtype: DTypeLike) -> Array:

@@ -16,8 +16,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..activations import Array, sigmoid, tanh
 from . import coupled
+from ._activations import Array, sigmoid, tanh
 from ._init import glorot
 from .lstm import State, zero_state
 

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..activations import Array, sigmoid, tanh
 from . import gru
+from ._activations import Array, sigmoid, tanh
 from .rnn import State, zero_state
 
 __all__ = ["GATES", "Params", "State", "gates", "init", "step", "step_vjp", "zero_state"]

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..activations import Array, tanh
+from ._activations import Array, tanh
 from ._init import glorot
 
 GATES = "n"

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import layouts
-from ..activations import Array
+from ..cells._activations import Array
 
 MAX_BYTES = 2 * 1024**3  # of arrays read from one file; a file may claim anything
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..activations import Array
+from ..cells._activations import Array
 from ._base import Layer, Request, ambiguous, as_given, make, refuse, shapes_in_words
 
 CELL_NAME = re.compile(r"(lstm|gru|simple_rnn|peephole_lstm)_cell(_\d+)?")  # in names of arrays

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ..activations import Array
 from ..cells import CELLS, gru_reset_after
+from ..cells._activations import Array
 from ._base import Aside, Layer, Request, ambiguous, as_given, make, refuse, shapes_in_words
 from ._graph import Facts
 from ._keras_layer import CELL_NAME, Release, by_arrays, side_of

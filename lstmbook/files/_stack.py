@@ -7,8 +7,8 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from .. import layouts
-from ..activations import Array
 from ..cells import CELLS
+from ..cells._activations import Array
 from ._base import Layer
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ..activations import Array
+from ..cells._activations import Array
 from ._base import Aside, FileError, Layer, Request, natural, need, shapes_in_words
 from ._keras_config import (
     Found,

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..activations import Array
 from ..cells import CELLS, check_params
+from ..cells._activations import Array
 from ._base import Aside, FileError, Layer, Request
 from ._names import sort_out
 

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..activations import Array
-from ..layout_table import ONNX_NODES
+from ..cells._activations import Array
+from ..layouts.table import ONNX_NODES
 from ._base import Aside, FileError, Layer, Request, assume, floats, make, need, refuse
 from ._names import torch_layers
 from ._stack import Level, exported, is_chain, stack

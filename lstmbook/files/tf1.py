@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ..activations import Array
+from ..cells._activations import Array
 from ._base import Aside, FileError, Layer, Request, first_line, natural, need
 from ._graph import graph_of
 from ._names import sort_out

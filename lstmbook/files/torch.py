@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..activations import Array
+from ..cells._activations import Array
 from ._base import Aside, FileError, Layer, Request, first_line, natural, need
 from ._names import sort_out
 from ._stack import exported, is_chain, stack

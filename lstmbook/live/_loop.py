@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .. import sequence
-from ..activations import Array
+from .. import running as sequence
 from ..cells import Cell, find
+from ..cells._activations import Array
 
 __all__ = ["run_steps", "swap"]
 

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .. import layouts
-from ..activations import Array
-from ..arguments import check_arguments
 from ..cells import Cell, find, name_of
+from ..cells._activations import Array
+from ..running.arguments import check_arguments
 from ._jax import jax, precision
 from ._loop import run_steps
 from ._versions import need

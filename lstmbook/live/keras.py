@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .. import layouts, sequence
-from ..activations import Array
-from ..arguments import check_arguments, check_backprop
+from .. import layouts
+from .. import running as sequence
 from ..cells import Cell, check_params, find, name_of
+from ..cells._activations import Array
+from ..running.arguments import check_arguments, check_backprop
 from ._loop import swap
 from ._tensorflow import tf
 from ._versions import need

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .. import layouts, sequence
-from ..activations import Array
-from ..arguments import check_arguments
+from .. import layouts
+from .. import running as sequence
 from ..cells import Cell, find, name_of
-from ..layout_table import ONNX_NODES
+from ..cells._activations import Array
+from ..layouts.table import ONNX_NODES
+from ..running.arguments import check_arguments
 from ._loop import swap
 
 try:

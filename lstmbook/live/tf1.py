@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .. import layouts, sequence
-from ..activations import Array
-from ..arguments import check_arguments, check_backprop
+from .. import layouts
+from .. import running as sequence
 from ..cells import Cell, check_params, find, name_of
+from ..cells._activations import Array
 from ..layouts import LAYOUTS
+from ..running.arguments import check_arguments, check_backprop
 from ._tensorflow import find_rnn_cell, quiet, tf
 
 __all__ = ["backprop", "make", "rnn_cell", "run", "step"]

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .. import layouts
-from ..activations import Array
-from ..arguments import check_arguments, check_backprop
 from ..cells import Cell, check_params, find, name_of
+from ..cells._activations import Array
+from ..running.arguments import check_arguments, check_backprop
 from ._loop import swap
 
 try:

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ..activations import Array
 from ..cells import Cell
+from ..cells._activations import Array
 
 __all__ = ["rows_of", "run", "vjp"]
 

@@ -1,9 +1,10 @@
 """Which way a run is computed: compiled loops, NumPy's lists, or step by step.
 
 A cell whose page can be recorded (`program`) runs by what follows from its program: compiled loops
-where Numba is installed (``lstmbook[fast]``), in float32 and float64, else NumPy. Any other cell runs
-step by step. ``LSTMBOOK_NUMBA=0`` forbids the compiled loops, and ``NUMBA_NUM_THREADS`` says how many
-threads they take. Where they fail, at whatever point, NumPy computes, and a warning says so once.
+where Numba is installed (``lstmbook[fast]``), in float32 and float64, else NumPy. Any other cell
+runs step by step. ``LSTMBOOK_NUMBA=0`` forbids the compiled loops, and ``NUMBA_NUM_THREADS`` says
+how many threads they take. Where they fail, at whatever point, NumPy computes, and a warning says
+so once.
 
 All arguments here are time first, checked and of one dtype.
 """
@@ -20,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from ..activations import Array
 from ..cells import CELLS, Cell
+from ..cells._activations import Array
 from . import by_steps, in_numpy
 from .plan import plan_back, plan_forward
 from .program import Program, program_of

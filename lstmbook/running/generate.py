@@ -1,9 +1,9 @@
 """Compiled loops as source, written from the plan of a cell.
 
-``source(name, plan, back)`` is the text of two functions, ``{name}_forward`` and ``{name}_back``, and
-of what they call for a row of the batch. ``python -m lstmbook.running.generate`` writes those of the
-library's cells into ``cells_compiled.py``, which is kept beside this file; a reader's own cell is
-written and compiled when it is first run.
+``source(name, plan, back)`` is the text of two functions, ``{name}_forward`` and ``{name}_back``,
+and of what they call for a row of the batch. ``python -m lstmbook.running.generate`` writes those
+of the library's cells into ``cells_compiled.py``, which is kept beside this file; a reader's own
+cell is written and compiled when it is first run.
 
 A loop over time makes the products of a step, then goes over the rows, a sequence each. For a row
 there is one loop over the units for each value that is to be stored: what is computed on the way is
@@ -20,7 +20,7 @@ from .program import Node, in_order
 
 __all__ = ["HEADER", "source", "written"]
 
-HEADER = '''"""Generated from the pages of the cells by ``python -m lstmbook.running.generate``: do not edit.
+HEADER = '''"""The loops of the cells, generated from their pages: ``make generate``, do not edit.
 
 What a loop is given and what it writes is said in `compiled`.
 """
@@ -153,7 +153,9 @@ class _Names:
         ]
         groups = [*((f"x_{k}", g) for k, g in enumerate(plan.inputs))]
         groups += [
-            (f"{stage}_{k}", g) for stage, each in enumerate(plan.groups) for k, g in enumerate(each)
+            (f"{stage}_{k}", g)
+            for stage, each in enumerate(plan.groups)
+            for k, g in enumerate(each)
         ]
         self.groups = dict(groups)
         used = [
@@ -189,9 +191,7 @@ def _forward(name: str, plan: Forward, names: _Names) -> list[str]:
         for k, slot in enumerate(plan.slots):
             array = names.slots[k]
             if slot.kept is not slot.leaf and slot.kept in segment:
-                wanted.setdefault(slot.kept, []).append(
-                    row.array(array, names.slot_rows("row", k))
-                )
+                wanted.setdefault(slot.kept, []).append(row.array(array, names.slot_rows("row", k)))
         for k, left in enumerate(plan.lefts):
             if left in segment:
                 wanted.setdefault(left, []).append(row.array(f"left_{k}", f"left_{k}[s]"))
@@ -354,7 +354,9 @@ def _back(name: str, back: Back, names: _Names) -> list[str]:
 
     for stage, segment in enumerate(back.segments):
         row = _Row(f"_{name}_row_back_{stage}", plan)
-        jobs: list[tuple[Node | None, Node, tuple]] = [(s.target, s.target, s.terms) for s in segment]
+        jobs: list[tuple[Node | None, Node, tuple]] = [
+            (s.target, s.target, s.terms) for s in segment
+        ]
         if stage == final:
             jobs += [(None, node, terms) for node, terms in back.vectors.items()]
         factors = [term.factor for _, _, terms in jobs for term in terms]
@@ -486,7 +488,9 @@ def _back(name: str, back: Back, names: _Names) -> list[str]:
             )
         else:
             k = plan.lefts.index(left)
-            call = left_rows[k].call().replace("[old, s]", "[u, s]").replace("[new, s]", "[u + 1, s]")
+            call = (
+                left_rows[k].call().replace("[old, s]", "[u, s]").replace("[new, s]", "[u + 1, s]")
+            )
             text += ["                    if alive:"]
             text += [
                 line.replace("                ", "                        ", 1).replace(
@@ -529,8 +533,10 @@ def _row_names(call: str) -> list[str]:
         lines.append("                row = z[t * batch + s]")
     if "d_row[" in inside:
         lines.append("                d_row = dz[first + s]")
-    if "[old, s]" in inside or "[new, s]" in inside:
-        lines.append("                old, new = t, t + 1")
+    if "[old, s]" in inside:
+        lines.append("                old = t")
+    if "[new, s]" in inside:
+        lines.append("                new = t + 1")
     if any(argument.strip(" )") == "x" for argument in inside.split(",")):
         lines.append("                x = xs[0][place(xs, s, t)]")
     return lines
@@ -594,7 +600,27 @@ def source(name: str, plan: Forward, back: Back) -> str:
     """The loops of a cell, forward and back."""
     names = _Names(plan)
     lines = [*_forward(name, plan, names), "", "", *_back(name, back, names)]
-    return "\n".join(lines) + "\n"
+    return "\n".join(part for line in lines for part in _wrapped(line)) + "\n"
+
+
+def _wrapped(line: str, width: int = 100) -> list[str]:
+    """A line, or where it is too long, its arguments below it, as many on a line as fit."""
+    if len(line) <= width:
+        return [line]
+    margin = " " * (len(line) - len(line.lstrip()) + 4)
+    head, _, inside = line.rpartition(")")[0].partition("(")
+    lines, now = [head + "("], margin
+    depth, start = 0, 0
+    for k, letter in enumerate(inside + ","):
+        depth += (letter in "([") - (letter in ")]")
+        if letter == "," and not depth:
+            argument = inside[start:k].strip() + ","
+            if len(now) + len(argument) > width:
+                lines.append(now.rstrip())
+                now = margin
+            now += argument + " "
+            start = k + 1
+    return [*lines, now.rstrip(), margin[4:] + ")" + line.rpartition(")")[2]]
 
 
 def written() -> str:

@@ -1,6 +1,7 @@
 """Whole runs of a planned program in NumPy, forward and back.
 
-* Features first: a state is ``(hidden, batch)`` and the slots of a step ``(rows, batch)``, so that a
+* Features first: a state is ``(hidden, batch)`` and the slots of a step ``(rows, batch)``, so that
+a
   gate is one piece of memory, and a product with the weights on the left is the faster.
 * The products of the inputs are one wide product for a block of steps, before the steps.
 * ``sigmoid(z) = (1 + tanh(z / 2)) / 2``, with the half in the weights: slots that are activated as
@@ -14,12 +15,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from ..activations import Array
+from ..cells._activations import Array
 from .plan import Back, Forward, Group
 from .program import OPERATIONS, Node, weight
 
@@ -93,7 +93,9 @@ class ForwardList(Places):
             for k, slot in enumerate(plan.slots)
             if slot.kept.op in ("tanh", "sigmoid") and slot.kept.args[0] is slot.leaf
         }
-        self.half = [0.5 if self.direct.get(k) == "sigmoid" else 1.0 for k in range(len(plan.slots))]
+        self.half = [
+            0.5 if self.direct.get(k) == "sigmoid" else 1.0 for k in range(len(plan.slots))
+        ]
         self.at: dict[Node, int] = {}  # the place of a node's value
         self.width: dict[int, int] = {}  # a place, and one of known width that is as wide
         self.free: list[int] = []

@@ -117,10 +117,12 @@ ROWS, BYTES = (8, 64) if get_host_cpu_features().get("avx512f") else (6, 32)
 
 @intrinsic(prefer_literal=True)
 def add_tile(typing, rows, panels, z, x, W, row, panel, column):
-    """``z[row : row + rows, column : column + width] += x[row : row + rows] @ W[panel : panel + panels]``.
+    """``z[row : row + rows, column : column + width] += x[row : row + rows] @ W[panel : panel +
+    panels]``.
 
     In LLVM's own instructions: the compiler does not find by itself that the sums can stay in
-    registers. ``rows`` and ``panels`` are literals; ``W (panels, m, columns)`` comes from `pack`, and
+    registers. ``rows`` and ``panels`` are literals; ``W (panels, m, columns)`` comes from `pack`,
+    and
     ``width`` is ``panels * columns``.
     """
 
@@ -276,7 +278,9 @@ def project(W_x, ahead, xs, t, end, z, batch):
         add_product(z[now::1, ahead:], array[place(xs, 0, t) :: per_sequence][:batch], W_x)
     else:
         for s in range(batch):
-            add_product(z[now + s :: batch, ahead:], array[place(xs, s, t) :: per_step][:steps], W_x)
+            add_product(
+                z[now + s :: batch, ahead:], array[place(xs, s, t) :: per_step][:steps], W_x
+            )
 
 
 # A block of steps on the way back

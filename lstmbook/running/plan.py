@@ -230,8 +230,8 @@ class Statement(NamedTuple):
 class Back(NamedTuple):
     """A step back, in this order: for each k ``segments[k]``, then ``groups[k]``.
 
-    A group's ``left`` is the node "d_left", "d_old" or "d_x" that gets the products of the gradients
-    at its slots with the transposed matrices; to "d_old" and "d_x" they are added last.
+    A group's ``left`` is the node "d_left", "d_old" or "d_x" that gets the products of the
+    gradients at its slots with the transposed matrices; to "d_old" and "d_x" they are added last.
     """
 
     forward: Forward

@@ -1,4 +1,4 @@
-"""Makes the golden vectors of `lstmbook.verify` and the table of wrong cells: run me to renew.
+"""Makes the golden vectors of `lstmbook.golden` and the table of wrong cells: run me to renew.
 
     python tests/vectors/make.py
 
@@ -25,10 +25,10 @@ import oracle  # noqa: E402
 import wrong_gradients  # noqa: E402
 
 from lstmbook import CELLS, layouts  # noqa: E402
-from lstmbook.slips import SLIPS  # noqa: E402
-from lstmbook.verify import vectors  # noqa: E402
-from lstmbook.verify.around import AROUND  # noqa: E402
-from lstmbook.verify.functions import answer  # noqa: E402
+from lstmbook.golden import vectors  # noqa: E402
+from lstmbook.golden.functions import answer  # noqa: E402
+from lstmbook.wrong_cells.around import AROUND  # noqa: E402
+from lstmbook.wrong_cells.slips import SLIPS  # noqa: E402
 
 PAGE = HERE.parent.parent / "book" / "vectors.md"
 TABLE = HERE.parent.parent / "book" / "assets" / "wrong_cells.csv"
@@ -313,7 +313,7 @@ def wrong_cells(made):
     for cell in CELLS:
         for name, around in AROUND.items():
             if "c" in CELLS[cell].State._fields or "swapped" not in name:
-                failed = {v.name: fails(v, around.answer(v)) for v in made[cell]}
+                failed = {v.name: fails(v, around.answer(v, answer)) for v in made[cell]}
                 kind = "around the cell: lengths, states, time"
                 yield Row(kind, cell, name, around.says, failed)
     for wrong in wrong_gradients.WRONG:

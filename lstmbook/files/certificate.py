@@ -1,0 +1,244 @@
+"""A certificate that layers compute the same before and after a conversion.
+
+Each layer runs on random inputs, with random initial states and unequal lengths (one of them 0):
+once as the source's framework computes it, once as the target's does, each with the arrays of its
+own file. What is not installed, `lstmbook.run` stands in for, and the certificate says so.
+
+It says *equal* where the source said all of what ran, and *equal, as far as the file tells* where
+something was assumed: the numbers agree, but only the program that made the file knows the rest.
+"""
+
+from __future__ import annotations
+
+import importlib
+import platform
+import sys
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..cells import CELLS
+from ..layouts import LayoutError
+from ..running import run
+from ..showing.compare import Comparison, compare
+
+__all__ = ["Certificate", "Certified", "certify"]
+
+TOLERANCE = 1e-5  # float32, as far as it can be held over a few steps
+
+# How each framework is called, the module of lstmbook.live that runs it, and its package.
+_ENGINES = {
+    "tf1": ("TensorFlow's v1 cell", "tf1", "tensorflow"),
+    "tf1_block": ("TensorFlow's v1 cell", "tf1", "tensorflow"),
+    "keras": ("Keras", "keras", "keras"),
+    "keras_cudnn": ("Keras", "keras", "keras"),
+    "onnx": ("ONNX Runtime", "onnx", "onnxruntime"),
+    "torch": ("PyTorch", "torch", "torch"),
+}
+
+
+VERDICTS = ("equal", "equal, as far as the file tells", "NOT EQUAL")  # the best first
+
+
+class Certified(NamedTuple):
+    """One layer at both ends."""
+
+    source: str  # its name in the source
+    target: str  # its name in the target
+    cell: str
+    engines: tuple[str, str]  # what ran it at each end, with version
+    comparison: Comparison
+    reverse: tuple[bool, bool]
+    note: str = ""  # what was read of the source, as `lstmbook info` says it
+    assumed: tuple[str, ...] = ()  # what the source does not say
+
+    @property
+    def ok(self) -> bool:
+        """Whether all agrees."""
+        return self.comparison.ok and self.reverse[0] == self.reverse[1]
+
+    @property
+    def verdict(self) -> str:
+        """One of `VERDICTS`."""
+        return VERDICTS[2 if not self.ok else 1 if self.assumed else 0]
+
+
+class Certificate(tuple[Certified, ...]):
+    """Rows of `Certified`; prints as text. Made by `certify`."""
+
+    seed: int
+
+    @property
+    def ok(self) -> bool:
+        """Whether every layer agrees."""
+        return all(row.ok for row in self)
+
+    @property
+    def verdict(self) -> str:
+        """One of `VERDICTS`: the worst of the layers'."""
+        return max((row.verdict for row in self), key=VERDICTS.index, default=VERDICTS[0])
+
+    def versions(self) -> dict[str, str]:
+        """Of Python, NumPy, lstmbook and the frameworks that took part."""
+        ran = " ".join(engine for row in self for engine in row.engines)
+        took_part = {package for words, _, package in _ENGINES.values() if f"{words} (" in ran}
+        if "keras" in took_part:  # which computes with it
+            took_part.add("tensorflow")
+        found = {"Python": platform.python_version(), "NumPy": np.__version__}
+        for name in ("lstmbook", *sorted(took_part)):
+            found[name] = str(getattr(sys.modules[name], "__version__", "?"))
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain values, for JSON."""
+        return {
+            "ok": self.ok,
+            "verdict": self.verdict.lower(),
+            "seed": self.seed,
+            "versions": self.versions(),
+            "layers": [
+                {
+                    "source": row.source,
+                    "target": row.target,
+                    "cell": row.cell,
+                    "ran": {"source": row.engines[0], "target": row.engines[1]},
+                    "direction_kept": row.reverse[0] == row.reverse[1],
+                    "tolerance": row.comparison.atol,
+                    "max_abs_difference": {part.name: part.max_abs for part in row.comparison},
+                    "ok": row.ok,
+                    "verdict": row.verdict.lower(),
+                    "note": row.note,
+                    "assumed": list(row.assumed),
+                }
+                for row in self
+            ],
+        }
+
+    def __str__(self) -> str:
+        lines = []
+        for row in self:
+            parts = ", ".join(f"{part.name} {part.max_abs:.1e}" for part in row.comparison)
+            lines += [
+                f"{row.source} -> {row.target} ({row.cell}): {row.verdict}",
+                f"    {row.engines[0]} against {row.engines[1]}",
+                f"    max |Δ|: {parts}; tolerance {row.comparison.atol:g}",
+            ]
+            if row.reverse[0] != row.reverse[1]:
+                lines.append("    one end runs backward, the other forward")
+            if row.note:
+                lines.append(f"    {row.note}")
+        lines.append("with " + ", ".join(f"{k} {v}" for k, v in self.versions().items()))
+        return "\n".join(lines)
+
+
+def certify(
+    sources: Sequence[Any],
+    targets: Sequence[Any],
+    *,
+    atol: float = TOLERANCE,
+    forget_bias: float = 1.0,
+    seed: int = 0,
+) -> Certificate:
+    """Run the layers of two files against one another.
+
+    Parameters
+    ----------
+    sources, targets : sequences of Layer
+        As `lstmbook.files.read` gives them. Each source is paired with the target that is nearest
+        to it, since not every kind of file keeps an order.
+    atol : float
+        The largest difference that still counts as equal.
+    forget_bias : float
+        What TensorFlow's v1 cells are made with; the result does not depend on it.
+    seed : int
+        Of the random inputs.
+
+    Returns
+    -------
+    Certificate
+
+    Raises
+    ------
+    ValueError
+        If the numbers of layers differ, or no target has the sizes of a source.
+    """
+    if len(sources) != len(targets):
+        raise ValueError(f"the source has {len(sources)} layers and the target {len(targets)}")
+    left, rows = list(targets), []
+    for source in sources:
+        same = [t for t in left if t.cell and _sizes(t.params) == _sizes(source.params)]
+        if not same:
+            raise ValueError(f"no layer of the target has the sizes of {source.name}")
+        target = min(same, key=lambda t: (t.reverse != source.reverse, _distance(source, t, seed)))
+        left.remove(target)
+        inputs = _inputs(source, seed, _dtype(source, target))
+        ran = [_run(layer, inputs, forget_bias) for layer in (source, target)]
+        found = compare(ran[0][1], ran[1][1], atol=atol)
+        engines = (ran[0][0], ran[1][0])
+        sides = (source.reverse, target.reverse)
+        said = (source.note, source.assumed)
+        rows.append(Certified(source.name, target.name, source.cell, engines, found, sides, *said))
+    certificate = Certificate(rows)
+    certificate.seed = seed
+    return certificate
+
+
+def _sizes(params: Any) -> tuple[int, int]:
+    return params.W_x.shape[1], params.W_x.shape[2]
+
+
+def _dtype(*layers: Any) -> Any:
+    """That of the weights; float32 where ONNX Runtime, which has no other, takes part."""
+    if any(layer.layout == "onnx" for layer in layers):
+        return np.dtype(np.float32)
+    return np.result_type(*(layer.params.b.dtype for layer in layers))
+
+
+def _inputs(layer: Any, seed: int, dtype: Any) -> tuple[Any, Any, Any]:
+    """xs, initial state and lengths, all sizes different."""
+    batch, time = 4, 7
+    input_size, hidden = _sizes(layer.params)
+    rng = np.random.default_rng([seed, input_size, hidden])
+    xs = rng.normal(size=(batch, time, input_size)).astype(dtype)
+    state = CELLS[layer.cell].State
+    parts = (0.5 * rng.normal(size=(batch, hidden)) for _ in state._fields)
+    return xs, state(*(part.astype(dtype) for part in parts)), np.array([time, 0, 3, time - 1])
+
+
+def _distance(source: Any, target: Any, seed: int) -> float:
+    inputs = _inputs(source, seed, np.dtype(np.float64))
+    ours, theirs = (_run_here(layer, inputs) for layer in (source, target))
+    return compare(ours, theirs).max_abs if ours[1]._fields == theirs[1]._fields else np.inf
+
+
+def _run_here(layer: Any, inputs: tuple[Any, Any, Any]) -> Any:
+    xs, state, lengths = inputs
+    return run(layer.cell, layer.params, xs, _fitting(layer, state), lengths=lengths)
+
+
+def _fitting(layer: Any, state: Any) -> Any:
+    kind = CELLS[layer.cell].State
+    return kind(*state) if len(kind._fields) == len(state) else None
+
+
+def _run(layer: Any, inputs: tuple[Any, Any, Any], forget_bias: float) -> tuple[str, Any]:
+    """What ran the layer, and its outputs and final state."""
+    xs, state, lengths = inputs
+    params = type(layer.params)(*(array.astype(xs.dtype) for array in layer.params))
+    why = ""
+    if layer.layout in _ENGINES:
+        words, module, package = _ENGINES[layer.layout]
+        options = {"forget_bias": forget_bias} if module == "tf1" else {}
+        try:
+            live: Any = importlib.import_module(f"..live.{module}", __package__)
+            result = live.run(
+                layer.cell, params, xs, _fitting(layer, state), lengths=lengths, **options
+            )
+            version = getattr(importlib.import_module(package), "__version__", "?")
+            return f"{words} ({version})", result
+        except ImportError:
+            why = f" ({package} is not installed)"
+        except (LayoutError, RuntimeError):
+            why = f" ({words} does not compute {layer.cell} here)"
+    return f"lstmbook itself{why}", _run_here(layer._replace(params=params), inputs)

@@ -1,0 +1,1 @@
+"""A stack of cells with a head, trained: model and loop, losses, Adam, tasks with a known best."""
