@@ -8,7 +8,7 @@ The same rules hold for all three:
 - Outputs are floats. Arrays or lists will do, for targets and weights too.
 - The value is the mean over all steps, a Python float, summed in float64.
 - The gradient has the shape and the dtype of the outputs. float16 is computed in float32 and
-  rounded at the end.
+  rounded at the end; what is below 3e-8 becomes 0 there.
 - A step of weight 0 counts nothing, whatever stands there: its outputs may be NaN, its targets NaN
   or a padding such as -1. Its gradient is 0.
 - An infinite output gives the limit; NaN if there is none.

@@ -322,8 +322,8 @@ def fit(
         For `clip_by_global_norm`; ``math.inf`` for no clipping.
     evaluate : function, optional
         ``evaluate(model) -> value``, every ``every`` steps. A value is a number, a string, None, a
-        `Score`, or lists and dicts of these, by strings. It is kept as a file gives it back: a
-        number of NumPy's as Python's, a tuple as a list.
+        `Score`, or lists and dicts of these, the keys being strings. ``run.evaluations`` holds it
+        as a file gives it back: NumPy's numbers as Python's, a tuple as a list.
     path : path, optional
         Where to `save` the run every ``every`` steps and at the end, also if that comes by Ctrl-C.
         Before the first step too, so that a run that cannot be saved is not begun.
@@ -559,7 +559,7 @@ def _stored(value: Any, what: str) -> Any:
     elif hasattr(value, "_asdict"):
         mend = f". {type(value).__name__}._asdict makes a dict"
     elif isinstance(value, dict):
-        mend = " by strings"
+        mend = " with strings as keys"
     raise TypeError(
         f"{what} is of type {type(value).__name__}, which cannot be saved; expected numbers, "
         f"strings, None, a Score, or lists and dicts of these{mend}"
