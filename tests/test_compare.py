@@ -39,6 +39,30 @@ def test_structures_by_name():
     assert [row.name for row in compare(1.0, 1.0)] == ["array"]
 
 
+def test_every_array_is_compared_whatever_its_name():
+    """Names that read alike; and results of run in a dict, each with its own outputs."""
+    ours, theirs = {"a": [1.0], "a.0": 2.0}, {"a": [1.0], "a.0": 2.5}
+    for left, right, ok in [
+        (ours, theirs, [True, False]),
+        ({"a": [1.5], "a.0": 2.0}, ours, [False, True]),
+        (ours, dict(reversed(ours.items())), [True, True]),
+    ]:
+        assert [(row.name, row.ok) for row in compare(left, right)] == [
+            *zip(["a.0", "'a.0'"], ok, strict=True)
+        ]
+    cell, params, xs, state = case("gru")
+    hs, final = run(cell, params, xs, state)
+    assert [row.name for row in compare([{"one": (hs, final)}], [{"one": (hs, final)}])] == [
+        "0.one.hs",
+        "0.one.h",
+    ]
+    results = {"one": (hs, final), "two": (hs, final)}
+    moved = compare(results, results | {"one": (hs + 1, final)})
+    assert [row.name for row in moved] == ["one.hs", "one.h", "two.hs", "two.h"]
+    assert [row.ok for row in moved] == [False, True, True, True]
+    assert compare({"w.x": 1.0}, {"w.x": 1.0}).summary().startswith("w.x: ")
+
+
 def test_nan_and_inf():
     nan = np.array([np.nan, 1.0, np.inf])
     assert compare(nan, nan.copy()).ok
@@ -58,8 +82,21 @@ def test_float32_is_subtracted_in_float64():
         (np.zeros((2, 3)), np.zeros((3, 2)), "array has shape (2, 3) in ours and (3, 2) in theirs"),
         ({"h": 1.0}, {"c": 1.0}, "ours has h; theirs has c"),
         ([], [], "there is nothing to compare"),
+        (
+            {"a": [1.0], "a.0": 2.0},
+            {"a": [1.0], "b": 2.0},
+            "ours has a.0, 'a.0'; theirs has a.0, b",
+        ),
+        ({0: 1.0, "0": 2.0}, {0: 1.0, "0": 2.0}, "ours has two arrays of the name 0; as text"),
     ],
 )
 def test_what_cannot_be_compared(ours, theirs, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         compare(ours, theirs)
+
+
+def test_what_is_no_number():
+    for value in ("lstm", None, lstm):
+        message = f"b.c in theirs is of type {type(value).__name__} and dtype .*; expected numbers"
+        with pytest.raises(TypeError, match=message):
+            compare({"a": 1.0, "b": {"c": 1.0}}, {"a": 1.0, "b": {"c": value}})

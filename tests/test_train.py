@@ -5,10 +5,13 @@ import io
 import itertools
 import json
 import math
+import pickle
+import re
 import sys
 import time
 from contextlib import suppress
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -23,6 +26,8 @@ from lstmbook.training.progress import Progress
 from lstmbook.training.train import (
     Batch,
     Model,
+    Run,
+    Score,
     adam_step,
     binary_cross_entropy,
     clip_by_global_norm,
@@ -45,8 +50,12 @@ TINY = 1e-30
 
 def arrays_of(tree):
     """All arrays, in order."""
-    if isinstance(tree, np.ndarray):
+    if isinstance(tree, np.ndarray | np.floating):
         return [tree]
+    if isinstance(tree, str | ModuleType):
+        return []
+    if isinstance(tree, dict):
+        tree = [tree[key] for key in sorted(tree)]
     return [array for part in tree for array in arrays_of(part)]
 
 
@@ -158,21 +167,144 @@ def test_large_logits(dtype):
     np.testing.assert_array_equal(d_logits, [[0, -0.25], [0, 0]])
 
 
+def tensorflow_loss(tf, name, outputs, targets):
+    loss = {
+        "softmax": tf.nn.sparse_softmax_cross_entropy_with_logits,
+        "binary": tf.nn.sigmoid_cross_entropy_with_logits,
+        "squared": tf.math.squared_difference,
+    }[name]
+    names = ("x", "y") if name == "squared" else ("logits", "labels")
+    return tf.reduce_mean(loss(**dict(zip(names, (outputs, targets), strict=True))))
+
+
 @each_loss
 def test_losses_are_tensorflows(tf, name):
     outputs, targets, _, _ = loss_case(name)
     with tf.GradientTape() as tape:
         z = tf.Variable(outputs)
-        loss = {
-            "softmax": tf.nn.sparse_softmax_cross_entropy_with_logits,
-            "binary": tf.nn.sigmoid_cross_entropy_with_logits,
-            "squared": tf.math.squared_difference,
-        }[name]
-        names = ("x", "y") if name == "squared" else ("logits", "labels")
-        theirs = tf.reduce_mean(loss(**dict(zip(names, (z, targets), strict=True))))
+        theirs = tensorflow_loss(tf, name, z, targets)
     value, d_outputs = LOSSES[name](outputs, targets)
     assert value == pytest.approx(float(theirs), abs=1e-12)
     np.testing.assert_allclose(d_outputs, tape.gradient(theirs, z), rtol=0, atol=1e-12)
+
+
+@each_loss
+def test_losses_take_lists_of_floats_and_no_integers(name):
+    outputs, targets, weights, _ = loss_case(name)
+    loss = LOSSES[name]
+    expected, d_outputs = loss(outputs, targets, weights)
+    value, d_same = loss(outputs.tolist(), targets.tolist(), weights.tolist())
+    assert value == expected
+    assert_same([d_same], [d_outputs])
+    what = "outputs" if name == "squared" else "logits"
+    for wrong in (outputs.astype(int), outputs.astype(int).tolist(), outputs > 0, outputs + 0j):
+        dtype = np.asarray(wrong).dtype
+        with pytest.raises(TypeError, match=f"{what} has dtype {dtype}; expected floats, for exa"):
+            loss(wrong, targets)
+    with pytest.raises(TypeError, match=f"{what} has dtype object; expected floats"):
+        loss(outputs.astype(object), targets)
+    for kind in ("uint8", "uint64", "int8"):  # targets may be of any size
+        small = (targets if name == "softmax" else 3 * np.abs(targets)).astype(kind)
+        assert loss(outputs, small)[0] == loss(outputs, small.astype(int))[0]
+
+
+def spoiled(name, outputs, targets, weights):
+    """The same but for what stands where nothing is counted: NaN, and padding of -1."""
+    empty = weights == 0
+    outputs, targets = outputs.copy(), targets.copy()
+    outputs[empty] = np.nan
+    targets[empty] = -1 if name == "softmax" else np.nan
+    return outputs, targets, weights
+
+
+@each_loss
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_a_step_of_weight_zero_counts_nothing(name, dtype):
+    outputs, targets, weights, _ = loss_case(name, dtype)
+    assert (weights == 0).any()
+    expected, d_expected = LOSSES[name](outputs, targets, weights)
+    value, d_outputs = LOSSES[name](*spoiled(name, outputs, targets, weights))
+    assert value == expected
+    assert_same([d_outputs], [d_expected])
+    assert not d_outputs[weights == 0].any()
+    with pytest.raises(ValueError, match="targets go from -1 to 2"):
+        softmax_cross_entropy(
+            outputs, spoiled("softmax", outputs, loss_case("softmax")[1], weights)[1]
+        )
+    nan = np.where(weights == 0, np.nan, 1)[..., None] * outputs
+    assert math.isnan(LOSSES[name](nan, targets)[0])
+
+
+@each_loss
+@pytest.mark.parametrize("many", [100_000, 100_000_000])
+def test_float16_counts_many_steps(name, many):
+    """As in float64 from the same outputs; no more is lost than by the last rounding."""
+    loss, wide = LOSSES[name], np.float64
+    outputs = np.array([[6e4, -6e4], [0.5, 3.25], [-2, 1.5]], np.float16)
+    targets = np.array([1, 1, 0]) if name == "softmax" else np.array([[0, 1], [1, 0], [0.5, 0.25]])
+    if many == 100_000:
+        outputs, targets = (np.tile(a.T, many // 3 + 1).T[:many] for a in (outputs, targets))
+        weights = None
+    else:
+        weights = np.array([1, many, 3.0])
+    value, d_outputs = loss(outputs, targets, weights)
+    expected, d_expected = loss(outputs.astype(wide), targets, weights)
+    assert value == pytest.approx(expected, rel=1e-6)
+    assert d_outputs.dtype == np.float16
+    np.testing.assert_allclose(d_outputs, d_expected.astype(np.float16), rtol=2e-3, atol=6e-8)
+
+
+def test_the_mean_of_many_steps_in_float16():
+    """0.25 everywhere: the mean is 0.25, whatever their number."""
+    outputs, targets = np.full((100_000, 1), 0.5, np.float16), np.zeros((100_000, 1))
+    assert mean_squared_error(outputs, targets)[0] == pytest.approx(0.25, abs=1e-12)
+    logits = np.zeros((100_000, 2), np.float16)
+    for value, _ in [
+        softmax_cross_entropy(logits, np.zeros(100_000, int)),
+        binary_cross_entropy(logits, np.ones((100_000, 2))),
+    ]:
+        assert value == pytest.approx(math.log(2), abs=1e-7)
+
+
+HUGE = 1e300  # so near to infinity that it makes no difference
+INFINITE = {
+    "softmax": [
+        ([np.inf, 0, 1], (0, 1)),
+        ([-np.inf, 0, 1], (0, 2)),
+        ([-np.inf, -np.inf, 1], (1, 2)),
+        ([np.inf, -np.inf, 1], (0, 1)),
+    ],
+    "binary": [([z], ([0.0], [0.25], [1.0])) for z in (np.inf, -np.inf)],
+    "squared": [([z, 0.5], ([0.0, 3.0],)) for z in (np.inf, -np.inf)],
+}
+
+
+@each_loss
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_infinite_outputs_give_tensorflows_limit(name, dtype):
+    tf = pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
+    for outputs, all_targets in INFINITE[name]:
+        for targets in all_targets:
+            z = tf.Variable(np.clip(outputs, -HUGE, HUGE))
+            with tf.GradientTape() as tape:
+                theirs = tensorflow_loss(tf, name, z[None], np.array([targets]))
+            slope = tape.gradient(theirs, z).numpy()
+            value, d_outputs = LOSSES[name](np.array([outputs], dtype), [targets])
+            limit = math.inf if theirs > HUGE / 10 else float(theirs)
+            atol = 16 * float(np.finfo(dtype).eps)
+            assert value == pytest.approx(limit, abs=atol), (outputs, targets)
+            slope[np.abs(slope) > HUGE / 10] *= math.inf
+            np.testing.assert_allclose(d_outputs[0], slope, rtol=0, atol=atol)
+
+
+def test_no_limit_is_nan():
+    for logits in ([np.inf, np.inf, 0], [-np.inf] * 3, [np.nan, 0, 1]):
+        value, d_logits = softmax_cross_entropy([logits], [0])
+        assert math.isnan(value)
+        assert np.isnan(d_logits).all()
+    assert softmax_cross_entropy([[-np.inf], [np.inf]], [0, 0])[0] == 0  # one class is sure
+    assert math.isnan(mean_squared_error([[np.inf]], [[np.inf]])[0])
+    assert math.isnan(binary_cross_entropy([[np.nan]], [[1]])[0])
 
 
 def test_losses_say_what_does_not_fit():
@@ -195,9 +327,23 @@ def test_losses_say_what_does_not_fit():
         ValueError, match=r"weights has shape \(2,\); the outputs call for \(2, 3\)"
     ):
         mean_squared_error(logits, logits, np.ones(2))
-    for wrong in (np.zeros((2, 3)), [[-1, 2, 2], [2, 2, 2]], [[np.nan] * 3] * 2):
+    for wrong in (
+        np.zeros((2, 3)),
+        [[-1, 2, 2], [2, 2, 2]],
+        [[np.nan] * 3] * 2,
+        [[np.inf] * 3] * 2,
+    ):
         with pytest.raises(ValueError, match="expected a positive sum and none below 0"):
             mean_squared_error(logits, logits, wrong)
+    for name, loss in LOSSES.items():
+        targets = np.zeros((2, 3), int) if name == "softmax" else logits
+        with pytest.raises(TypeError, match="weights has dtype complex128; expected real numbers"):
+            loss(logits, targets, np.ones((2, 3)) + 0j)
+        with pytest.raises(TypeError, match=r"targets has dtype <U\d+; expected (real|integers)"):
+            loss(logits, targets.astype(str))
+        for shape in [(), (0,), (0, 4), (2, 0)]:
+            with pytest.raises(ValueError, match=r"has shape \(.*\); expected at least one step"):
+                loss(np.zeros(shape), np.zeros(shape[:-1], int))
 
 
 # The model
@@ -283,6 +429,27 @@ def test_lengths_are_weights_of_zero():
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-12)
 
 
+@each_loss
+@pytest.mark.parametrize("weighted", [False, True])
+def test_targets_past_a_length_count_nothing(name, weighted):
+    """Neither NaN nor -1, which are common there, nor a class that is none."""
+    model, xs, state, _, weights = model_case(("lstm", "gru"))
+    past = np.arange(TIME) >= np.array(LENGTHS)[:, None]
+    rng, pads = np.random.default_rng(2), [np.nan, -1.0]
+    targets = rng.random((BATCH, TIME, OUTPUT))
+    if name == "softmax":
+        targets, pads = rng.integers(0, OUTPUT, (BATCH, TIME)), [-1, OUTPUT]
+    options = {"lengths": LENGTHS, "weights": np.where(past, np.nan, weights) if weighted else None}
+    value, grads, _ = gradients(model, xs, targets, LOSSES[name], state, **options)
+    for pad in pads:
+        targets[past] = pad
+        padded, d_padded, _ = gradients(model, xs, targets, LOSSES[name], state, **options)
+        assert padded == value
+        assert_same(weights_of(d_padded), weights_of(grads))
+    with pytest.raises(ValueError, match=r"weights has shape \(4,\); expected \(batch, time\) = "):
+        gradients(model, xs, targets, LOSSES[name], weights=np.ones(BATCH), lengths=LENGTHS)
+
+
 def test_pieces_with_a_carried_state_are_the_whole():
     """Truncated backpropagation: the outputs are those of the whole; the gradient is cut."""
     model, xs, state, targets, _ = model_case(("lstm", "gru"))
@@ -333,10 +500,47 @@ def test_init_model():
     assert not model.b.any()
     stack = init_model(np.random.default_rng(0), [lstm, "rnn"], 3, 5, 2)
     assert [p.W_x.shape for p in stack.params] == [(4, 3, 5), (1, 5, 5)]
+    assert stack.cells == ("lstm", "rnn")  # ours by their names, given as modules too
+    with pytest.raises(ValueError, match="there is no cell 'lstms'; the cells are rnn, lstm"):
+        init_model(np.random.default_rng(0), "lstms", 3, 5, 2)
+    with pytest.raises(TypeError, match=r"model\.W has dtype int64; expected floats"):
+        forward(model._replace(W=np.ones((5, 2), int)), np.zeros((1, 1, 3)))
     with pytest.raises(ValueError, match="cells is empty; expected at least one layer"):
         init_model(np.random.default_rng(0), [], 3, 5, 2)
     with pytest.raises(ValueError, match="state has 1 parts; expected one State per layer, 2"):
         forward(stack, np.zeros((1, 1, 3)), [None])
+
+
+def a_module(name):
+    """The LSTM as a module of the reader's own."""
+    module = ModuleType(name)
+    vars(module).update({k: v for k, v in vars(lstm).items() if not k.startswith("__")})
+    return module
+
+
+def test_models_are_copied_and_pickled(monkeypatch):
+    """All weights are copied; a cell of the reader's own stays itself, be it a module or not."""
+    importable, nameless = a_module("written_by_me"), a_module("never_imported")
+    monkeypatch.setitem(sys.modules, "written_by_me", importable)
+    rng = np.random.default_rng(0)
+    for cell in (lstm, "gru", importable, nameless):
+        model = init_model(rng, [cell, "rnn"], INPUT, HIDDEN, OUTPUT)
+        run, whole = go(start(model, seed=3), 2), go(start(model, seed=3), 4)
+        copies = [copy.deepcopy(run)]
+        if cell is not nameless:
+            copies.append(pickle.loads(pickle.dumps(run)))
+        for again in copies:
+            assert type(again.model) is type(again.optimizer.m) is Model
+            assert again.model.cells == run.model.cells
+            assert_same(everything(again), everything(run))
+            for a, b in zip(weights_of(again.model), weights_of(run.model), strict=True):
+                assert not np.shares_memory(a, b)
+            assert_same(everything(go(again, 4)), everything(whole))
+        assert copy.copy(run.model).cells == run.model.cells
+    with pytest.raises(TypeError, match="cannot pickle 'module' object"):
+        pickle.dumps(run.model)
+    by_hand = copy.deepcopy(Model((lstm,), *init_model(rng, "lstm", INPUT, HIDDEN, OUTPUT)[1:]))
+    assert by_hand.cells == (lstm,)
 
 
 # One step of learning
@@ -387,6 +591,94 @@ def test_clipping_keeps_the_structure():
     assert type(clipped.params[0]) is lstm.Params
     for a, b in zip(weights_of(clipped), weights_of(model), strict=True):
         np.testing.assert_allclose(a, b * 0.5 / norm, rtol=0, atol=1e-12)
+
+
+def trees_of(arrays):
+    """The same arrays in containers of all kinds, one of no axes among them."""
+    a, b, c = arrays
+    return {
+        "dict": {"b": a, "a": [b, {1: c}]},
+        "other order": {"a": [b, {1: c}], "b": a},
+        "NamedTuple": lstm.Params(a, b, c),
+        "Model": Model(("lstm", lstm), (lstm.Params(a, b, c),), a, b),
+        "one": a,
+        "scalar": [c.sum()],
+    }
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_all_that_holds_weights_is_learned(dtype):
+    """Arrays without an axis too, in dicts too: all as in a list, for two steps."""
+    rng = np.random.default_rng(8)
+    shapes = [(2, 3), (), (4,)]
+    first, *grads = ([np.array(rng.normal(size=s), dtype) for s in shapes] for _ in range(3))
+    for name in trees_of(first):
+        tree, flat = trees_of(first)[name], arrays_of(trees_of(first)[name])
+        adam, of_list = init_adam(tree, learning_rate=0.1), init_adam(flat, learning_rate=0.1)
+        for g in grads:
+            g, flat_g = trees_of(g)[name], arrays_of(trees_of(g)[name])
+            g, norm = clip_by_global_norm(g, 0.5)
+            flat_g, flat_norm = clip_by_global_norm(flat_g, 0.5)
+            assert norm == pytest.approx(flat_norm, rel=1e-12)
+            assert norm > 0.5, name
+            before = tree
+            tree, adam = adam_step(adam, tree, g)
+            flat, of_list = adam_step(of_list, flat, flat_g)
+            assert type(tree) is type(before)
+            assert {a.shape for a in arrays_of(tree)} == {a.shape for a in arrays_of(before)}
+            for a, b in zip(arrays_of(tree), flat, strict=True):
+                assert a.dtype == dtype
+                np.testing.assert_allclose(a, b, rtol=0, atol=16 * np.finfo(dtype).eps)
+            for a, b in zip(arrays_of(tree), arrays_of(before), strict=True):
+                assert (a != b).all(), name
+    assert list(clip_by_global_norm(trees_of(first)["dict"], 1)[0]) == ["b", "a"]
+    left, right = (clip_by_global_norm(trees_of(first)[k], 1)[1] for k in ("dict", "other order"))
+    assert left == right
+
+
+def test_a_number_without_an_axis_moves_as_keras_moves_it():
+    keras = pytest.importorskip("keras", reason="Keras is not installed")
+    weights = {"w": np.array(1.0), "b": np.array([2.0, -1.0])}
+    theirs = {name: keras.Variable(a, dtype="float64") for name, a in weights.items()}
+    optimizer, adam = keras.optimizers.Adam(**EXACT), init_adam(weights, **EXACT)
+    for step in range(5):
+        grads = {name: np.cos(step + a) for name, a in weights.items()}
+        optimizer.apply([grads[name] for name in theirs], list(theirs.values()))
+        weights, adam = adam_step(adam, weights, grads)
+        for name, array in weights.items():
+            np.testing.assert_allclose(array, np.asarray(theirs[name]), rtol=0, atol=1e-12)
+
+
+def test_what_is_no_weight_is_refused():
+    a, b = np.ones((2, 3)), np.ones(4)
+    adam = init_adam([a, {"w": b}])
+    for wrong, message in [
+        ([a, 1.0], "grads[1] is of type float; expected arrays of floats, in tuples"),
+        ([a, b.astype(int)], "grads[1] has dtype int64; expected floats"),
+        ([a, {"w": 1j * b}], "grads[1]['w'] has dtype complex128; expected floats"),
+        ({"x": None}, "grads['x'] is of type NoneType; expected arrays of floats"),
+        (["lstm"], "grads[0] is of type str; expected arrays of floats"),
+        ((a for _ in [1]), "grads is of type generator; expected arrays of floats"),
+        (lstm.Params(a, {1}, b), "grads.W_h is of type set; expected arrays of floats"),
+    ]:
+        with pytest.raises(TypeError, match=re.escape(message)):
+            clip_by_global_norm(wrong, 1)
+    with pytest.raises(TypeError, match=r"weights\[0\] has dtype int64; expected floats"):
+        init_adam([np.arange(3)])
+    for grads, message in [
+        ([a], "grads is a list of 1; expected a list of 2, as weights has"),
+        ([a, {"w": a}], "grads[1]['w'] has shape (2, 3); expected that of the weights, (4,)"),
+        ([a, {"v": b}], "grads[1] is a dict of 'v'; expected a dict of 'w', as weights has"),
+        ([a, [b]], "grads[1] is a list of 1; expected a dict of 'w', as weights has"),
+        ([a, b], "grads[1] is of type ndarray; expected a dict of 'w', as weights has"),
+    ]:
+        with pytest.raises(ValueError, match=re.escape(message)):
+            adam_step(adam, [a, {"w": b}], grads)
+    params, same_shapes = lstm.Params(b, b, b), CELLS["gru_reset_after"].Params(b, b, b, b)
+    with pytest.raises(ValueError, match="a Params of W_x, W_h, b, b_hn; expected a Params of W_x"):
+        adam_step(init_adam(params), params, same_shapes)
+    moved, _ = adam_step(init_adam(params), params, [b, b, b])  # in order, as a tape gives them
+    assert type(moved) is lstm.Params
 
 
 # Keras rounds its settings to float32, the moments' powers too: these are exact there.
@@ -442,6 +734,7 @@ def test_adam_by_hand():
     assert adam.step == 3
     with pytest.raises(TypeError, match="rate"):
         init_adam(weights, rate=1)
+    assert {type(x) for x in init_adam(weights, learning_rate=np.float32(0.1))[2:]} == {int, float}
 
 
 # The loop
@@ -550,7 +843,7 @@ def test_interrupted_anywhere_is_resumed(tmp_path, monkeypatch, at):
         elif at == "update":
             patch.setattr(Progress, "update", stop(Progress.update, 8))
         else:
-            patch.setattr(train, at, stop(getattr(train, at), 2 if at == "save" else 8))
+            patch.setattr(train, at, stop(getattr(train, at), 3 if at == "save" else 8))
         with pytest.raises(KeyboardInterrupt):
             fit(run, source, mean_squared_error, 12, path=path, **options)
     assert run.step == (8 if at in ("save", "update") else 7)
@@ -625,15 +918,131 @@ def test_a_cell_of_your_own(tmp_path):
     own = SimpleNamespace(**{name: getattr(lstm, name) for name in names}, __name__="own")
     path = tmp_path / "run.npz"
     go(fresh_run((own, "gru")), 3, path=path)
-    with pytest.raises(
-        ValueError, match=r"no cell 'own'; load\(path, cells=\{'own': ...\}\) gives"
-    ):
+    message = (
+        r"run.npz has a cell of your own: cells has no cell 'own'; load\(path, cells=\{'own': "
+    )
+    with pytest.raises(ValueError, match=message):
         load(path)
     run = load(path, cells={"own": own})
     assert run.model.cells == (own, "gru")
     assert_same(everything(go(run, 5)), everything(go(fresh_run((own, "gru")), 5)))
     go(fresh_run((lstm, "gru")), 3, path=path)  # ours are known, given as modules too
     assert load(path).model.cells == ("lstm", "gru")
+
+
+def test_a_cell_of_your_own_under_a_name_of_ours(tmp_path):
+    """It never becomes ours, nor ours yours: not even beside one another."""
+    path, yours = tmp_path / "run.npz", a_module("my.cells.lstm")
+    yours.step = lambda params, x, state: lstm.step(params, 2 * x, state)
+    xs = np.random.default_rng(0).normal(size=(BATCH, TIME, INPUT))
+    run = start(init_model(np.random.default_rng(0), [yours, "lstm"], INPUT, HIDDEN, OUTPUT))
+    outputs, _ = forward(run.model, xs)
+    save(path, run)
+    for cells in (None, {}, {"gru": yours}):
+        with pytest.raises(
+            ValueError, match=r"cells has no cell 'lstm'; load\(path, cells=\{'lstm"
+        ):
+            load(path, cells)
+    again = load(path, cells={"lstm": yours}).model
+    assert again.cells == (yours, "lstm")
+    np.testing.assert_array_equal(forward(again, xs)[0], outputs)
+    save(path, go(fresh_run(), 1))
+    assert load(path, cells={"lstm": yours}).model.cells == ("lstm", "gru")
+
+
+def test_a_run_that_cannot_be_saved_is_not_begun(tmp_path):
+    nameless = SimpleNamespace(**{k: v for k, v in vars(lstm).items() if not k.startswith("_")})
+    twins = [a_module("mine.cell"), a_module("yours.cell")]
+    judged = fresh_run()
+    judged.evaluations.append((0, lstm))
+    message = "the evaluation at step 0 is of type module, which cannot be saved; expected numbers"
+    for run, error, match in [
+        (fresh_run([nameless]), TypeError, "has no __name__; a run is saved with the names of its"),
+        (fresh_run(twins), ValueError, "two cells are called 'cell'; load"),
+        (judged, TypeError, message),
+    ]:
+        with pytest.raises(error, match=match):
+            go(run, 3, path=tmp_path / "run.npz")
+        assert run.step == 0
+        assert list(tmp_path.iterdir()) == []
+    run = fresh_run()
+    with pytest.raises(FileNotFoundError):
+        go(run, 3, path=tmp_path / "missing" / "run.npz")
+    assert run.step == 0
+    assert go(fresh_run(twins), 3).step == 3  # without a path it can be trained
+
+
+def test_numpys_numbers_can_be_saved(tmp_path):
+    """And the run goes on as one that never was in a file."""
+    path = tmp_path / "run.npz"
+    settings = {
+        "learning_rate": np.float32(0.01),
+        "beta_1": np.float64(0.8),
+        "epsilon": np.array(1),
+    }
+
+    def fresh():
+        model = init_model(np.random.default_rng(0), "gru", INPUT, HIDDEN, OUTPUT)
+        return start(model, seed=np.int64(3), **settings)
+
+    options = {"every": np.int64(2), "evaluate": lambda model: model.W.mean()}
+    run = go(fresh(), 4, path=path, **options)
+    assert_same(everything(go(load(path), 6, **options)), everything(go(fresh(), 6, **options)))
+    assert {type(value) for _, value in run.evaluations} == {float}
+    by_hand = Run(
+        run.model, run.optimizer._replace(beta_1=np.float32(0.5)), np.int8(1), np.int32(0)
+    )
+    by_hand.seconds = np.float64(2)
+    save(path, by_hand)
+    assert (load(path).seed, load(path).seconds, load(path).optimizer.beta_1) == (1, 2.0, 0.5)
+
+
+def exactly(value):
+    """A value with all its types."""
+    if isinstance(value, dict):
+        return dict, {key: exactly(part) for key, part in value.items()}
+    if isinstance(value, tuple | list):
+        return type(value), [exactly(part) for part in value]
+    return type(value), repr(value)
+
+
+def test_evaluations_are_the_same_after_a_file(tmp_path):
+    path, score = tmp_path / "run.npz", Score(np.float32(0.25), np.float64(0.5))
+    values = [
+        *(1, 2.5, True, None, "a text", math.nan, -math.inf, 10**20),
+        *(np.float32(0.1), np.float16(2), np.int8(3), np.bool_(True), np.array(1.5)),
+        *(score, {"train": score, "test": [score, (1, 2)], "Score": [0, 1]}, (), [1, [2, {}]]),
+    ]
+    run = fresh_run()
+    go(run, len(values), every=1, path=path, evaluate=lambda m: values[len(run.evaluations)])
+    assert [exactly(e) for e in load(path).evaluations] == [exactly(e) for e in run.evaluations]
+    seen = dict(run.evaluations)
+    assert exactly(seen[14]) == (Score, [(float, "0.25"), (float, "0.5")])
+    assert seen[15]["train"].accuracy == 0.5
+    assert seen[15]["test"] == [score, [1, 2]]
+    assert [type(seen[k]) for k in (9, 10, 11, 12, 13)] == [float, float, int, bool, float]
+
+
+def test_an_evaluation_that_cannot_be_saved_costs_no_training(tmp_path):
+    class Pair(NamedTuple):
+        a: float
+        b: float
+
+    path = tmp_path / "run.npz"
+    for value, message in [
+        (np.ones(2), " is of type ndarray, which cannot be saved; .* array.tolist"),
+        (Pair(1, 2), " is of type Pair, .*Pair._asdict makes a dict"),
+        ({1: 2}, " is of type dict, .*lists and dicts of these with strings as keys"),
+        ({"lstmbook.train.Score": [1, 2]}, " is of type dict, "),
+        (1j, " is of type complex, "),
+        ({"a": [1, {2}]}, r"\['a'\]\[1\] is of type set, .*; expected numbers, strings, None, a S"),
+    ]:
+        run = fresh_run()
+        with pytest.raises(TypeError, match=f"what evaluate returned at step 4{message}"):
+            go(run, 8, path=path, evaluate=lambda model, value=value: value)
+        for half in (run, load(path)):
+            assert half.step == 3
+            assert_same(everything(go(half, 8)), everything(go(fresh_run(), 8)))
 
 
 def rewritten(path, change):

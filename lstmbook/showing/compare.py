@@ -1,6 +1,6 @@
 """The differences between two results, as rows to print."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,8 +53,9 @@ def compare(ours: Any, theirs: Any, *, atol: float = 1e-6) -> Comparison:
 
     Parameters
     ----------
-    ours, theirs : array, dict, tuple or NamedTuple, nested as you like
+    ours, theirs : array, dict, list, tuple or NamedTuple, nested as you like
         A pair ``(hs, State)``, as `lstmbook.run` returns it, gets the names ``hs``, ``h``, ``c``.
+        What stands deeper is named by the whole way to it, ``layer.h``.
     atol : float
         The largest difference that still counts as agreement. Two NaNs at the same place agree.
 
@@ -65,17 +66,19 @@ def compare(ours: Any, theirs: Any, *, atol: float = 1e-6) -> Comparison:
 
     Raises
     ------
+    TypeError
+        If something is neither a number nor an array of numbers.
     ValueError
         If structure, names or shapes differ, or if there is nothing to compare.
     """
     rows = []
-    left, right = dict(_leaves("", ours)), dict(_leaves("", theirs))
+    left, right = _arrays("ours", ours), _arrays("theirs", theirs)
     if left.keys() != right.keys():
-        raise ValueError(f"ours has {', '.join(left)}; theirs has {', '.join(right)}")
+        raise ValueError(f"ours has {_listed(left)}; theirs has {_listed(right)}")
     if not left:
         raise ValueError("there is nothing to compare: no array on either side")
-    for name, a in left.items():
-        b = right[name]
+    for way, a in left.items():
+        name, b = _name(way, left), right[way]
         if a.shape != b.shape:
             raise ValueError(f"{name} has shape {a.shape} in ours and {b.shape} in theirs")
         same = (a == b) | (np.isnan(a) & np.isnan(b))
@@ -92,7 +95,27 @@ def _wide(a: Any, b: Any) -> np.dtype[Any]:
     return np.result_type(a, b, np.float64)
 
 
-def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+Way = tuple[str, ...]  # keys, fields and numbers that lead to an array
+
+
+def _arrays(side: str, value: Any) -> dict[Way, Any]:
+    """All arrays, by the way to them."""
+    arrays: dict[Way, Any] = {}
+    for way, array in _leaves((), value):
+        if way in arrays:
+            raise ValueError(
+                f"{side} has two arrays of the name {'.'.join(way)}; as text their keys are alike"
+            )
+        arrays[way] = np.asarray(array)
+        if arrays[way].dtype.kind in "OSUMm":
+            raise TypeError(
+                f"{_name(way, arrays)} in {side} is of type {type(array).__name__} and dtype "
+                f"{arrays[way].dtype}; expected numbers"
+            )
+    return arrays
+
+
+def _leaves(way: Way, value: Any) -> Iterator[tuple[Way, Any]]:
     fields = getattr(value, "_fields", None)
     if isinstance(value, dict):
         items = list(value.items())
@@ -101,10 +124,21 @@ def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, tuple | list):
         items = list(enumerate(value))
         if len(value) == 2 and "h" in getattr(value[1], "_fields", ()):  # a result of run
-            yield "hs", np.asarray(value[0])
-            items = list(zip(value[1]._fields, value[1], strict=True))
+            items = [("hs", value[0]), *zip(value[1]._fields, value[1], strict=True)]
     else:
-        yield name or "array", np.asarray(value)
+        yield way, value
         return
     for key, part in items:
-        yield from _leaves(f"{name}.{key}" if name else str(key), part)
+        yield from _leaves((*way, str(key)), part)
+
+
+def _name(way: Way, ways: Iterable[Way]) -> str:
+    """``a.b``; with quotes where another way reads the same, as that of the key ``"a.b"`` does."""
+    name = ".".join(way)
+    if sum(".".join(other) == name for other in ways) > 1:
+        name = ".".join(repr(key) if "." in key else key for key in way)
+    return name or "array"
+
+
+def _listed(ways: Iterable[Way]) -> str:
+    return ", ".join(_name(way, ways) for way in ways)

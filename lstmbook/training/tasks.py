@@ -26,10 +26,10 @@ import numpy as np
 from ..cells._activations import Array
 from .losses import binary_cross_entropy, mean_squared_error, softmax_cross_entropy
 from .train import Batch, Loss, Model, forward
+from .train import Score as Score
 
 __all__ = [
     "TASKS",
-    "Score",
     "Task",
     "adding",
     "alphabet",
@@ -43,13 +43,6 @@ __all__ = [
     "text_pieces",
     "timing",
 ]
-
-
-class Score(NamedTuple):
-    """How good answers are."""
-
-    loss: float  # the task's own: nats per step, or a squared error
-    accuracy: float  # the share of right answers, as the task counts them
 
 
 class Task(NamedTuple):

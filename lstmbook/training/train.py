@@ -8,13 +8,20 @@ that was stopped goes on exactly as if it had not been.
 global norm, and Adam. Their names are here too.
 """
 
+from __future__ import annotations
+
+import copy
+import importlib
 import json
 import math
+import operator
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -34,6 +41,7 @@ __all__ = [
     "Batch",
     "Model",
     "Run",
+    "Score",
     "adam_step",
     "binary_cross_entropy",
     "clip_by_global_norm",
@@ -64,10 +72,41 @@ class Model(NamedTuple):
     ``hs`` are the outputs of the last layer.
     """
 
-    cells: tuple[Cell | str, ...]  # one per layer
+    cells: tuple[Cell | str, ...]  # one per layer: a name in `CELLS`, or a cell of your own
     params: tuple[Any, ...]  # the Params of each
     W: Array  # (hidden, output)
     b: Array  # (output,)
+
+    @property
+    def _fixed(self) -> tuple[str, ...]:
+        """The fields that hold no weights: `lstmbook.optimizer` leaves them."""
+        return ("cells",)
+
+    def __copy__(self) -> Model:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Model:
+        """Copies of all weights. A cell is a set of functions: it stays itself."""
+        return Model(self.cells, *copy.deepcopy(self[1:], memo))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For pickle: a module is stored by its name, as a function is, and imported again."""
+        cells = (
+            _Imported(cell.__name__)
+            if isinstance(cell, ModuleType) and sys.modules.get(cell.__name__) is cell
+            else cell
+            for cell in self.cells
+        )
+        return Model, (tuple(cells), *self[1:])
+
+
+class _Imported(NamedTuple):
+    """A module in a pickle."""
+
+    name: str
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return importlib.import_module, (self.name,)
 
 
 def init_model(
@@ -84,7 +123,8 @@ def init_model(
     ----------
     rng : numpy.random.Generator
     cells : a cell, or a sequence of them
-        Modules or names; the first layer sees the inputs.
+        Modules or names; the first layer sees the inputs. The model holds the names of the cells
+        of `lstmbook.cells`, and a cell of your own as it is.
     input_size, hidden_size, output_size : int
         All layers have the same hidden size.
     dtype : dtype
@@ -99,7 +139,13 @@ def init_model(
         for cell, size in zip(layers, sizes, strict=True)
     )
     (W,) = glorot(rng, 1, hidden_size, output_size, dtype=dtype)
-    return Model(layers, params, W, np.zeros(output_size, dtype))
+    return Model(tuple(map(_named, layers)), params, W, np.zeros(output_size, dtype))
+
+
+def _named(cell: Cell | str) -> Cell | str:
+    """The name of a cell of `CELLS`; a cell of the reader's own as it is."""
+    module = find(cell)
+    return next((name for name, known in CELLS.items() if known is module), module)
 
 
 def forward(
@@ -151,7 +197,8 @@ def gradients(
         ``loss(outputs, targets, weights) -> (value, d_outputs)``, for example
         `softmax_cross_entropy`.
     weights : (batch, time) array, optional
-        What each step counts; all alike if not given. Steps past a length count nothing.
+        What each step counts; all alike if not given. Past a length ``loss`` is given weights of 0:
+        for those of `lstmbook.losses` it makes no difference then what the targets are there.
 
     Returns
     -------
@@ -163,6 +210,10 @@ def gradients(
         through it.
     """
     hs = _checked_inputs(model, xs, state)
+    if weights is not None and np.shape(weights) != hs.shape[:2]:
+        raise ValueError(
+            f"weights has shape {np.shape(weights)}; expected (batch, time) = {hs.shape[:2]}"
+        )
     final, backs = [], []
     for cell, params, first in _layers_of(model, state):
         hs, last, back = sequence.vjp(cell, params, hs, first, lengths=lengths)
@@ -187,6 +238,11 @@ def _checked_inputs(model: Model, xs: ArrayLike, state: Any) -> Array:
     """The inputs in the model's precision, whatever the data's."""
     xs = np.asarray(xs)
     layers = len(model.cells)
+    if model.W.dtype.kind not in "fc":
+        raise TypeError(
+            f"model.W has dtype {model.W.dtype}; expected floats, since it is the dtype of all "
+            "that is computed"
+        )
     if state is not None and len(state) != layers:
         raise ValueError(f"state has {len(state)} parts; expected one State per layer, {layers}")
     return xs.astype(model.W.dtype, copy=False) if xs.dtype.kind == "f" else xs
@@ -210,6 +266,13 @@ class Batch(NamedTuple):
     carry: bool = False  # whether it goes on where the batch before ended: the state is kept
 
 
+class Score(NamedTuple):
+    """How good answers are."""
+
+    loss: float  # the task's own: nats per step, or a squared error
+    accuracy: float  # the share of right answers, as the task counts them
+
+
 @dataclass
 class Run:
     """A training run: what is trained, how far it is, and what happened. Made by `start`."""
@@ -227,7 +290,7 @@ class Run:
 
 def start(model: Model, seed: int = 0, **settings: float) -> Run:
     """A run before its first step; ``settings`` are fields of `Adam`, such as ``learning_rate``."""
-    return Run(model, init_adam(model, **settings), seed)
+    return Run(model, init_adam(model, **settings), operator.index(seed))
 
 
 def fit(
@@ -258,9 +321,12 @@ def fit(
     max_norm : float
         For `clip_by_global_norm`; ``math.inf`` for no clipping.
     evaluate : function, optional
-        ``evaluate(model) -> value``, a number or what JSON can hold, every ``every`` steps.
+        ``evaluate(model) -> value``, every ``every`` steps. A value is a number, a string, None, a
+        `Score`, or lists and dicts of these, the keys being strings. ``run.evaluations`` holds it
+        as a file gives it back: NumPy's numbers as Python's, a tuple as a list.
     path : path, optional
         Where to `save` the run every ``every`` steps and at the end, also if that comes by Ctrl-C.
+        Before the first step too, so that a run that cannot be saved is not begun.
     progress : bool
         Whether to draw a bar on stderr, in a terminal or a notebook.
 
@@ -273,6 +339,10 @@ def fit(
     ------
     FloatingPointError
         If a loss or a gradient is not finite. The run stands as before that step.
+    TypeError
+        If ``evaluate`` returns something else. The run stands as before that step.
+    TypeError, ValueError, OSError
+        If the run cannot be saved.
 
     Examples
     --------
@@ -287,6 +357,8 @@ def fit(
     # What a step that was interrupted left behind.
     del run.losses[run.step :], run.norms[run.step :]
     run.evaluations[:] = [e for e in run.evaluations if e[0] <= run.step]
+    if path:
+        save(path, run)
     before, began = run.seconds, time.perf_counter()
     try:
         with Progress(steps, progress) as bar:
@@ -305,10 +377,11 @@ def fit(
                 _check_finite(step, value, norm)
                 model, optimizer = adam_step(run.optimizer, run.model, grads)
 
-                run.losses.append(value)
+                run.losses.append(float(value))
                 run.norms.append(norm)
                 if evaluate and step % every == 0:
-                    run.evaluations.append((step, evaluate(model)))
+                    judged = _stored(evaluate(model), f"what evaluate returned at step {step}")
+                    run.evaluations.append((step, _read_json(json.dumps(judged))))
                 run.seconds = before + time.perf_counter() - began
                 # Without a call between, so Ctrl-C finds all of this done or nothing.
                 run.model, run.optimizer, run.state, run.step = model, optimizer, state, step
@@ -331,14 +404,28 @@ def _check_finite(step: int, value: float, norm: float) -> None:
 
 
 def save(path: str | os.PathLike[str], run: Run) -> None:
-    """Write all of a run to a ``.npz`` file: the whole file or, if something fails, nothing."""
+    """Write all of a run to a ``.npz`` file: the whole file or, if something fails, nothing.
+
+    A cell of `CELLS` is stored by its name there, a cell of your own by its ``__name__`` and as
+    your own, whatever that name is: `load` asks for it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If something cannot be stored: a cell of your own without a name, two of the same name, or
+        an evaluation that is none of those that `fit` allows.
+    """
     path, done, optimizer = Path(path), run.step, run.optimizer
     header = {
         "format": FORMAT,
-        "cells": [_name(cell) for cell in run.model.cells],
-        "adam": dict(zip(Adam._fields[2:], optimizer[2:], strict=True)),
-        "run": {"seed": run.seed, "step": done, "seconds": run.seconds},
-        "evaluations": [e for e in run.evaluations if e[0] <= done],
+        "cells": _stored_cells(run.model.cells),
+        "adam": _stored(dict(zip(Adam._fields[2:], optimizer[2:], strict=True)), "run.optimizer"),
+        "run": _stored({"seed": run.seed, "step": done, "seconds": run.seconds}, "run"),
+        "evaluations": [
+            [step, _stored(value, f"the evaluation at step {step}")]
+            for step, value in run.evaluations
+            if step <= done
+        ],
     }
     arrays = {"header": np.array(json.dumps(header)), "losses": np.array(run.losses[:done])}
     arrays["norms"] = np.array(run.norms[:done])
@@ -356,16 +443,19 @@ def load(path: str | os.PathLike[str], cells: Mapping[str, Cell] | None = None) 
     ----------
     path : path
     cells : dict, optional
-        Cells of your own by the names that they were saved under, their ``__name__``.
+        Cells of your own by the names that they were saved under, the last part of their
+        ``__name__``. A cell that was saved as one of `CELLS` is always that one.
 
     Raises
     ------
     ValueError
-        If the file is not such a run, whole and undamaged, or has an unknown cell.
+        If the file is not such a run, whole and undamaged, or has a cell that ``cells`` lacks.
     """
     with open(path, "rb") as stream:
         try:
             return _read(stream, cells or {})
+        except _CellMissing as error:
+            raise ValueError(f"{path} has a cell of your own: {error}") from None
         except Exception as error:  # a damaged file can fail in any way
             raise ValueError(
                 f"{path} is no run that lstmbook.training.train saved: {error}"
@@ -375,7 +465,7 @@ def load(path: str | os.PathLike[str], cells: Mapping[str, Cell] | None = None) 
 def _read(stream: BinaryIO, cells: Mapping[str, Cell]) -> Run:
     with np.load(stream, allow_pickle=False) as file:
         arrays = dict(file)
-    header = json.loads(str(arrays["header"]))
+    header = _read_json(str(arrays["header"]))
     if header["format"] != FORMAT:
         raise ValueError(f"its format is {header['format']!r}; expected {FORMAT!r}")
     named = tuple(_find(name, cells) for name in header["cells"])
@@ -409,11 +499,77 @@ def _layers(kind: str, layers: Sequence[Any]) -> dict[str, Array]:
     }
 
 
-def _name(cell: Cell | str) -> str:
-    return cell if isinstance(cell, str) else str(getattr(cell, "__name__", "")).split(".")[-1]
+def _stored_cells(cells: Sequence[Cell | str]) -> list[Any]:
+    """A name for each cell of `CELLS`, ``{"own": name}`` for each other."""
+    stored: list[Any] = []
+    own: dict[str, Any] = {}
+    for cell in map(_named, cells):
+        if isinstance(cell, str):
+            stored.append(cell)
+            continue
+        name = str(getattr(cell, "__name__", "")).rpartition(".")[2]
+        if not name:
+            raise TypeError(
+                f"the cell {cell!r} has no __name__; a run is saved with the names of its cells"
+            )
+        if own.setdefault(name, cell) is not cell:
+            raise ValueError(
+                f"two cells are called {name!r}; load(path, cells=...) could not tell them apart. "
+                "Give one another __name__"
+            )
+        stored.append({"own": name})
+    return stored
 
 
-def _find(name: str, cells: Mapping[str, Cell]) -> Cell | str:
-    if name not in {*CELLS, *cells}:
-        raise ValueError(f"there is no cell {name!r}; load(path, cells={{{name!r}: ...}}) gives it")
-    return cells.get(name, name)
+class _CellMissing(ValueError):
+    """A run is whole, but the caller has to give one of its cells."""
+
+
+def _find(stored: Any, cells: Mapping[str, Cell]) -> Cell | str:
+    if isinstance(stored, str) and stored in CELLS:
+        return stored
+    name = stored["own"] if isinstance(stored, dict) else stored
+    if name in cells:
+        return cells[name]
+    mend = f"load(path, cells={{{name!r}: ...}}) gives it"
+    if isinstance(stored, dict):
+        raise _CellMissing(f"cells has no cell {name!r}; {mend}")
+    raise ValueError(f"there is no cell {name!r}; {mend}")
+
+
+_SCORE = "lstmbook.train.Score"
+
+
+def _stored(value: Any, what: str) -> Any:
+    """A value that JSON holds, a `Score` as a dict of one entry, from which `_read_json` makes it.
+
+    What would come back as something else is refused, but for NumPy's numbers and for tuples.
+    """
+    if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
+        value = value.item()
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Score):
+        return {_SCORE: _stored(list(value), what)}
+    if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
+        return [_stored(part, f"{what}[{k}]") for k, part in enumerate(value)]
+    if isinstance(value, dict) and {type(key) for key in value} <= {str} and _SCORE not in value:
+        return {key: _stored(part, f"{what}[{key!r}]") for key, part in value.items()}
+    mend = ""
+    if isinstance(value, np.ndarray):
+        mend = ". array.tolist() makes a list"
+    elif hasattr(value, "_asdict"):
+        mend = f". {type(value).__name__}._asdict makes a dict"
+    elif isinstance(value, dict):
+        mend = " with strings as keys"
+    raise TypeError(
+        f"{what} is of type {type(value).__name__}, which cannot be saved; expected numbers, "
+        f"strings, None, a Score, or lists and dicts of these{mend}"
+    )
+
+
+def _read_json(text: str) -> Any:
+    def with_scores(entry: dict[str, Any]) -> Any:
+        return Score(*entry[_SCORE]) if entry.keys() == {_SCORE} else entry
+
+    return json.loads(text, object_hook=with_scores)
