@@ -26,6 +26,7 @@ from lstmbook.wrong_cells.slips import SLIPS, assemble
 
 pytestmark = pytest.mark.slow
 
+DETECT = importlib.import_module("lstmbook.convention.detect")  # the function has its name
 SEEDS = 1000 if os.environ.get("LSTMBOOK_DETECT_ALL", "0") not in ("", "0") else 150
 PARTS = 1 if SEEDS == 1000 else 10  # the share counts over all 1,000; of a few, none may be missed
 
@@ -572,8 +573,8 @@ def test_the_work_is_bounded(monkeypatch, last, zero):
     arrays = array_for_each_gate(params)
     told = []
     for bound in (3e7, 1e8):
-        monkeypatch.setattr("lstmbook.convention.detect._SEARCH", bound)
-        monkeypatch.setattr("lstmbook.convention.detect._REST", bound / 10)
+        monkeypatch.setattr(DETECT, "_SEARCH", bound)
+        monkeypatch.setattr(DETECT, "_REST", bound / 10)
         counts.clear()
         seen = hs[:, -1] if last else hs
         found = [detect(arrays, xs, seen + 0.1, state=None if zero else state) for _ in range(2)]
@@ -591,7 +592,7 @@ def test_what_is_usual_is_found_first(monkeypatch, cell):
     _, params, xs, state = case(cell, hidden=40, input_size=40, time=12, dtype=np.float32)
     hs, _ = run(cell, params, xs, state)
     arrays = array_for_each_gate(params)
-    monkeypatch.setattr("lstmbook.convention.detect._SEARCH", 3e8)
+    monkeypatch.setattr(DETECT, "_SEARCH", 3e8)
     match = detect(arrays, xs, hs[:, -1], state=state).match
     assert match
     assert match.cell == cell
@@ -602,7 +603,7 @@ def test_what_is_usual_is_found_first(monkeypatch, cell):
 def test_a_fit_stays_where_its_neighbours_are_too_much(monkeypatch):
     _, params, xs, state = case("lstm", hidden=40, input_size=40, time=60, dtype=np.float32)
     hs, _ = run("lstm", params, xs, state)
-    monkeypatch.setattr("lstmbook.convention.detect._SEARCH", 1e8)
+    monkeypatch.setattr(DETECT, "_SEARCH", 1e8)
     found = detect(array_for_each_gate(params), xs, hs[:, -1], state=state)
     assert found.match.gate_order == "i f g o"
     assert not found.complete
@@ -636,7 +637,7 @@ def test_a_clear_note_says_what_completes_the_search(monkeypatch):
     _, params, xs, state = case("lstm")
     arrays = array_for_each_gate(params)
     hs, _ = run("lstm", params, xs, state)
-    monkeypatch.setattr("lstmbook.convention.detect._SEARCH", 1e7)
+    monkeypatch.setattr(DETECT, "_SEARCH", 1e7)
 
     def words(outputs, **options):
         return " ".join(str(detect(arrays, xs, outputs, **options)).split())
@@ -659,7 +660,7 @@ def test_what_was_not_tried_is_said(monkeypatch):
     found = detect(arrays, xs, hs[:, -1] + 0.1, state=state)
     assert not found.matches
     assert "Not all was tried" not in str(found)
-    monkeypatch.setattr("lstmbook.convention.detect._SEARCH", 2e7)
+    monkeypatch.setattr(DETECT, "_SEARCH", 2e7)
     found = detect(arrays, xs, hs[:, -1] + 0.1, state=state)
     assert not found.matches
     assert not found.complete
@@ -775,7 +776,7 @@ def test_damaged_files(tmp_path, saved):
 
 def test_a_file_that_unpacks_to_too_much(tmp_path, monkeypatch):
     np.savez(tmp_path / "big.npz", x=np.ones(1000))
-    monkeypatch.setattr("lstmbook.convention.detect._LARGEST", 1000)
+    monkeypatch.setattr(DETECT, "_LARGEST", 1000)
     with pytest.raises(ValueError, match=r"big\.npz .* bytes unpacked, more than 1000"):
         detect_file(tmp_path / "big.npz")
 

@@ -69,6 +69,13 @@ def plan_forward(program: Program) -> Forward:
 
     slots: list[tuple[Node, list[Node], list[Node]]] = []
     new: dict[Node, Node] = {}  # a node of the program, and what stands for it here
+
+    def rebuilt(node: Node) -> Node:
+        """A sum without products of its own."""
+        if node.op != "add" or node in new:
+            return new.get(node, node)
+        return nodes("add", *map(rebuilt, node.args))
+
     for node in order:
         if node.op == "product" and node not in inside:
             leaf = nodes.leaf("slot", len(slots))
@@ -83,10 +90,10 @@ def plan_forward(program: Program) -> Forward:
                 total = nodes.leaf("slot", len(slots))
                 slots.append((total, products, biases))
                 rest = [part for part in rest if part not in biases]
+                for part in rest:
+                    total = nodes("add", total, new.get(part, part))
             else:
-                total, *rest = [new.get(node, node) for node in node.args]
-            for part in rest:
-                total = nodes("add", total, new.get(part, part))
+                total = rebuilt(node)
             new[node] = total
         elif node not in inside and node.args:
             new[node] = nodes(node.op, *(new.get(a, a) for a in node.args))

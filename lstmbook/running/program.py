@@ -139,7 +139,9 @@ class _Symbol(np.lib.mixins.NDArrayOperatorsMixin):
             raise NotRecordableError(f"{ufunc.__name__} has no place in a program")
         return _apply(self.nodes, _UFUNCS[ufunc], *inputs)
 
-    def __array_function__(self, function: Any, *_: Any) -> Any:
+    def __array_function__(self, function: Any, _: Any, args: Any, options: Any) -> Any:
+        if function is np.clip and len(args) == 3 and not options:
+            return np.minimum(np.maximum(args[0], args[1]), args[2])
         raise NotRecordableError(f"{function.__name__} has no place in a program")
 
     def __array__(self, *_: Any, **__: Any) -> Any:
@@ -173,21 +175,26 @@ class _Rows(_Symbol):
 class _Weights(_Symbol):
     """A field of Params, or a part of it along its first axis, the gates."""
 
-    def __init__(self, nodes: Nodes, field: str, ndim: int, gates: range | int | None) -> None:
+    def __init__(
+        self, nodes: Nodes, field: str, ndim: int, gates: tuple[int, ...] | int | None
+    ) -> None:
         # gates: all that are meant, while the axis is there; a number once one is taken
         self.nodes, self.field, self.ndim, self.gates = nodes, field, ndim, gates
 
     def __iter__(self) -> Iterator[_Weights]:
-        if not isinstance(self.gates, range) or self.ndim < 2:
+        if not isinstance(self.gates, tuple) or self.ndim < 2:
             raise NotRecordableError(f"params.{self.field} is taken apart number by number")
         return (_Weights(self.nodes, self.field, self.ndim - 1, k) for k in self.gates)
 
     def __getitem__(self, key: Any) -> Any:
-        if isinstance(self.gates, range) and self.ndim > 1:
+        if isinstance(self.gates, tuple) and self.ndim > 1:
             if isinstance(key, int):
                 return _Weights(self.nodes, self.field, self.ndim - 1, self.gates[key])
             if isinstance(key, slice):
                 return _Weights(self.nodes, self.field, self.ndim, self.gates[key])
+            if isinstance(key, list) and all(type(k) is int for k in key):
+                chosen = tuple(self.gates[k] for k in key)
+                return _Weights(self.nodes, self.field, self.ndim, chosen)
             if self.ndim == 2 and key in [(slice(None), None), (slice(None), None, slice(None))]:
                 return _Rows(self.nodes, tuple(w.vector() for w in self), gates=True)
         elif self.ndim == 1 and (key is None or key in [(None, slice(None)), (None,)]):
@@ -283,7 +290,7 @@ def record(cell: Any, params: Any) -> Program:
     """
     nodes = Nodes()
     weights = [
-        _Weights(nodes, field, array.ndim, range(len(array)) if array.ndim > 1 else None)
+        _Weights(nodes, field, array.ndim, tuple(range(len(array))) if array.ndim > 1 else None)
         for field, array in zip(params._fields, params, strict=True)
     ]
     fields = cell.State._fields
