@@ -1,5 +1,6 @@
 """Inputs that can fail: random weights, non-zero biases, random states, all sizes different."""
 
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -46,3 +47,12 @@ def case(
     xs = (scale * rng.normal(size=(batch, time, input_size))).astype(dtype)
     parts = ((scale * rng.normal(size=(batch, hidden))).astype(dtype) for _ in cell.State._fields)
     return Case(cell, params, xs, cell.State(*parts))
+
+
+def by_steps(cell, **others):
+    """The same cell, whose step no program can say: it runs step by step, by its own functions."""
+
+    def step(params, x, state):
+        return cell.step(params, np.asarray(x), state)  # a symbol has no numbers
+
+    return SimpleNamespace(**vars(cell) | {"step": step} | others)

@@ -428,7 +428,7 @@ def test_a_module_will_do():
 
 @pytest.mark.parametrize(
     ("cells", "got"),
-    [(["lstn"], "'lstn'"), (["lstm", "GRU"], "'GRU'"), ([lstmbook.running], "'sequence'"),
+    [(["lstn"], "'lstn'"), (["lstm", "GRU"], "'GRU'"), ([lstmbook.running], "'running'"),
      ([3], "'3'"), ([], "''")],
 )  # fmt: skip
 def test_an_unknown_cell_is_told_which_ones_there_are(cells, got):

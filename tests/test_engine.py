@@ -6,11 +6,10 @@ import sys
 import threading
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from cases import BATCH, HIDDEN, INPUT, LENGTHS, TIME, case, params_of
+from cases import BATCH, HIDDEN, INPUT, LENGTHS, TIME, by_steps, case, params_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -35,15 +34,6 @@ def compiled(monkeypatch, numba):
 each_cell = pytest.mark.parametrize("name", CELLS)
 
 
-def slow(cell):
-    """The same cell, whose step no program can say: it runs step by step, by its own functions."""
-
-    def step(params, x, state):
-        return cell.step(params, np.asarray(x), state)  # a symbol has no numbers
-
-    return SimpleNamespace(**vars(cell) | {"step": step})
-
-
 def cotangents(rng, hs, state):
     d_hs = rng.normal(size=hs.shape).astype(hs.dtype)
     return d_hs, type(state)(*(rng.normal(size=a.shape).astype(hs.dtype) for a in state))
@@ -59,7 +49,7 @@ def results(cell, params, xs, state, **options):
 
 def both(cell, *arguments, **options):
     """The results of what follows from the page, and those step by step."""
-    return [results(way, *arguments, **options) for way in (cell, slow(cell))]
+    return [results(way, *arguments, **options) for way in (cell, by_steps(cell))]
 
 
 def assert_same(cell, params, xs, state, atol=1e-12, **options):
@@ -73,7 +63,7 @@ def test_every_cell_follows_from_its_page():
     for name in CELLS:
         cell, params, *_ = case(name)
         assert program_of(cell, params) is not None
-        assert program_of(slow(cell), params) is None
+        assert program_of(by_steps(cell), params) is None
 
 
 @each_cell
@@ -113,7 +103,7 @@ def test_wide_and_long(name, dtype, atol):
     cell, params, xs, state = case(name, dtype=dtype, **sizes)
     rng = np.random.default_rng(2)
     lengths = rng.integers(0, 41, 33)
-    slow_hs, slow_final = run(slow(cell), params, xs, state, lengths=lengths)
+    slow_hs, slow_final = run(by_steps(cell), params, xs, state, lengths=lengths)
     hs, final = run(cell, params, xs, state, lengths=lengths)
     np.testing.assert_allclose(hs, slow_hs, rtol=0, atol=atol)
     np.testing.assert_allclose(final, slow_final, rtol=0, atol=atol)
@@ -160,7 +150,7 @@ def test_complex_numbers_pass(name):
     cell, params, xs, state = case(name)
     params = params._replace(W_x=params.W_x + 1e-2j)
     hs, final = run(cell, params, xs, state)
-    hs_slow, final_slow = run(slow(cell), params, xs, state)
+    hs_slow, final_slow = run(by_steps(cell), params, xs, state)
     assert hs.dtype == complex
     np.testing.assert_allclose(hs, hs_slow, rtol=0, atol=1e-12)
     np.testing.assert_allclose(final, final_slow, rtol=0, atol=1e-12)
@@ -182,7 +172,7 @@ def assert_compiled_same(cell, params, xs, state, **options):
     """Outputs, states and gradients are those of the reference in float64, to rounding."""
     got = results(cell, params, xs, state, **options)
     double = params._replace(W_x=params.W_x.astype(float))
-    for a, b in zip(got, results(slow(cell), double, xs, state, **options), strict=True):
+    for a, b in zip(got, results(by_steps(cell), double, xs, state, **options), strict=True):
         assert a.shape == b.shape
         assert a.dtype == xs.dtype
         small = xs.shape[0] * xs.shape[1] <= 100 and params.b.shape[-1] <= 32
@@ -319,8 +309,8 @@ def lies_otherwise(array, how):
 def test_compiled_loops_take_any_layout(name, how, time_major, compiled):
     cell, params, xs, state = case(name, dtype=np.float32)
     d_hs = np.random.default_rng(1).normal(size=(BATCH, TIME, HIDDEN)).astype(np.float32)
-    hs, _ = run(slow(cell), params, xs, state, lengths=LENGTHS)
-    expected = backprop(slow(cell), params, xs, d_hs, state=state, lengths=LENGTHS)
+    hs, _ = run(by_steps(cell), params, xs, state, lengths=LENGTHS)
+    expected = backprop(by_steps(cell), params, xs, d_hs, state=state, lengths=LENGTHS)
     if time_major:
         xs, d_hs, hs = (a.swapaxes(0, 1) for a in (xs, d_hs, hs))
         expected = expected[0], expected[1].swapaxes(0, 1), expected[2]
@@ -532,7 +522,7 @@ def test_a_compiled_loop_can_fail(stage, threads, compiled, monkeypatch, recwarn
     monkeypatch.setattr(loops, stage, fails_when_done(getattr(loops, stage), calls))
     for array in (*params, xs, *state):
         array.setflags(write=False)
-    expected = results(slow(cell), params, xs, state, lengths=lengths)
+    expected = results(by_steps(cell), params, xs, state, lengths=lengths)
     hs, final, way_back = vjp(cell, params, xs, state, lengths=lengths)
     cotangent = cotangents(np.random.default_rng(1), hs, final)
     for _ in range(2):
@@ -559,7 +549,7 @@ def test_a_compiled_loop_can_fail_in_many_threads_of_the_caller(compiled, monkey
     monkeypatch.setattr(loops, "forward", fails)
     with ThreadPoolExecutor(4) as pool:
         several = list(pool.map(lambda _: run(cell, params, xs, state)[0], range(4)))
-    expected, _ = run(slow(cell), params, xs, state)
+    expected, _ = run(by_steps(cell), params, xs, state)
     for hs in several:
         np.testing.assert_allclose(hs, expected, rtol=0, atol=1e-12)
     assert len(calls) == 4

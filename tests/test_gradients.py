@@ -18,7 +18,7 @@ from types import SimpleNamespace
 import needs
 import numpy as np
 import pytest
-from cases import BATCH, HIDDEN, INPUT, LENGTHS, TIME, case
+from cases import BATCH, HIDDEN, INPUT, LENGTHS, TIME, by_steps, case
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -573,9 +573,8 @@ def test_the_other_checks_are_those_of_run():
 def test_a_cell_that_cannot_go_back():
     """No program can say what it does, and it has no ``step_vjp``."""
     cell, params, xs, _ = case("rnn")
-    parts = {name: value for name, value in vars(cell).items() if name != "step_vjp"}
-    parts["step"] = lambda params, x, state: cell.step(params, np.asarray(x), state)
-    forward = SimpleNamespace(**parts)
+    forward = by_steps(cell)
+    del forward.step_vjp
     run(forward, params, xs)
     with pytest.raises(TypeError, match="or one that has step_vjp"):
         backprop(forward, params, xs, np.zeros((BATCH, TIME, HIDDEN)))

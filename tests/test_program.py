@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from cases import BATCH, INPUT, LENGTHS, TIME, case
+from cases import BATCH, INPUT, LENGTHS, TIME, by_steps, case
 
 from lstmbook import CELLS, backprop, lstm, record, run
 from lstmbook.cells._activations import sigmoid, tanh
@@ -145,8 +145,7 @@ OWN = {
 
 def complex_step(cell, params, xs, state, d_hs, d_state, lengths):
     """The gradients of `run`, number by number, by the cell's own step: exact to rounding."""
-    slow = SimpleNamespace(**vars(cell))
-    slow.step = lambda params, x, state: cell.step(params, np.asarray(x), state)
+    slow = by_steps(cell)
 
     def loss(arrays):
         cut = len(params)
@@ -185,8 +184,7 @@ def test_a_readers_own_cell_gets_all_of_it(own, way, monkeypatch):
     rng = np.random.default_rng(4)
     xs = rng.normal(size=(BATCH, TIME, INPUT))
     state = cell.State(*(0.5 * rng.normal(size=(BATCH, n)) for n in widths.values()))
-    slow = SimpleNamespace(**vars(cell))
-    slow.step = lambda params, x, state: cell.step(params, np.asarray(x), state)
+    slow = by_steps(cell)
     for lengths in (None, LENGTHS):
         hs, final = run(cell, params, xs, state, lengths=lengths)
         expected_hs, expected_final = run(slow, params, xs, state, lengths=lengths)

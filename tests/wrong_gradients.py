@@ -5,9 +5,9 @@ is the loop over the right steps with one piece changed.
 """
 
 import inspect
-from types import SimpleNamespace
 from typing import NamedTuple
 
+import cases
 import numpy as np
 
 from lstmbook import CELLS, backprop
@@ -144,7 +144,7 @@ def right(cell, params, xs, d_hs, d_state, state, lengths):
 
 def by_steps(wrong):
     """The package's loop over a wrong ``step_vjp``."""
-    module = SimpleNamespace(**vars(CELLS[wrong.cell]) | {"step_vjp": wrong.step_vjp})
+    module = cases.by_steps(CELLS[wrong.cell], step_vjp=wrong.step_vjp)
 
     def function(cell, *arguments):
         return right(module, *arguments)

@@ -346,7 +346,7 @@ def fit(
 
     Examples
     --------
-    >>> from lstmbook import tasks
+    >>> from lstmbook.training import tasks
     >>> task = tasks.parity(time=6)
     >>> model = init_model(np.random.default_rng(0), "lstm", 1, 12, 1)
     >>> run = start(model, seed=0, learning_rate=0.03)
