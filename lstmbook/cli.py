@@ -343,10 +343,14 @@ def _convert(arguments: argparse.Namespace) -> int:
     layers = _chosen(_contents(arguments), arguments)
     bias = arguments.out_forget_bias
     done: list[Any] = []
+    told: dict[str, str] = {}
 
     def check(path: Path) -> None:
         _tell("running both ends …")
         made = files.read(path, forget_bias=bias)
+        if to == "tf1":  # whose scopes do not always tell the cell: then it is the one written
+            told.update(_untold(layers, made))
+            made = files.read(path, forget_bias=bias, cells=told) if told else made
         done.append(certificate.certify(layers, made, atol=arguments.tolerance, forget_bias=bias))
         if not done[0].ok:
             raise _NotEqualError
@@ -366,8 +370,8 @@ def _convert(arguments: argparse.Namespace) -> int:
         written = []
     report = done[0]
     if arguments.json:
-        told = {"ok": report.ok, "to": to, "written": [str(path) for path in written]}
-        _print_json(told | {"certificate": report.to_dict()})
+        result = {"ok": report.ok, "to": to, "written": [str(path) for path in written]}
+        _print_json(result | {"cells": told, "certificate": report.to_dict()})
         return OK if report.ok else REFUSED
     print(report)
     if not report.ok:
@@ -375,7 +379,16 @@ def _convert(arguments: argparse.Namespace) -> int:
         return REFUSED
     print("\nwritten: " + ", ".join(str(path) for path in written))
     print(f"to use it: {_usage(to, arguments.out)}")
+    if told:
+        said = " ".join(f"--cell {name}={cell}" for name, cell in told.items())
+        print(f"its names do not tell all cells; to read it here: {said}")
     return OK
+
+
+def _untold(layers: Sequence[Any], made: Sequence[Any]) -> dict[str, str]:
+    """The cells of written layers that a reader of the file does not find by itself."""
+    written = {layer.name: layer.cell for layer in layers}
+    return {x.name: written[x.name] for x in made if x.cell != written.get(x.name, x.cell)}
 
 
 def _chosen(found: Any, arguments: argparse.Namespace) -> list[Any]:

@@ -42,7 +42,7 @@ ARROWS = {
     "train": {"activations", "cells", "losses", "optimizer", "progress", "sequence", "whole_file"},
     "tasks": {"activations", "losses", "train"},
     "experiments": {"activations", "cells", "progress", "tasks", "train", "whole_file"},
-    "files": {"activations", "cells", "layout_table", "layouts"},
+    "files": {"activations", "cells", "layout_table", "layouts", "whole_file"},
     "certificate": {"cells", "compare", "layouts", "live", "sequence"},
     "cli": {"cells", "certificate", "detect", "files", "layouts", "verify"},
     "__main__": {"cli"},

@@ -11,14 +11,13 @@ from __future__ import annotations
 import importlib
 import os
 import re
-import shutil
-import tempfile
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from os import PathLike
 from pathlib import Path
 
 from .. import layouts
+from ..whole_file import replacing
 from ._base import MAX_BYTES, Aside, Contents, FileError, Layer, Request, first_line
 
 __all__ = ["MAX_BYTES", "Aside", "Contents", "FileError", "Layer", "contents", "read", "write"]
@@ -148,7 +147,7 @@ _WRITERS = {
 
 def write(
     path: str | PathLike[str],
-    layers: list[Layer],
+    layers: Iterable[Layer],
     *,
     to: str,
     overwrite: bool = False,
@@ -165,17 +164,18 @@ def write(
     path : path
         Its ending says the form: ``.keras``, ``.h5`` or ``.weights.h5`` for ``keras``;
         ``.safetensors``, ``.pt`` or ``.pth`` for ``torch``. For ``tf1`` it is the prefix.
-    layers : list of Layer
+    layers : iterable of Layer
         As `read` gives them; each must have a cell.
     to : str
         ``npz`` (this project's own form), ``keras``, ``torch``, ``onnx`` or ``tf1``.
     overwrite : bool
-        Whether an older file of that name may be replaced.
+        Whether an older file of that name may be replaced. What lies beside it and would be read
+        with it goes too: all files of a checkpoint, its ``.meta`` among them, and the
+        configuration of Keras weights.
     forget_bias : float
         For ``tf1``: the ``forget_bias`` of the cell that will use the checkpoint.
     check : function, optional
-        Called with the path of the finished file before it gets its name; if it raises, nothing is
-        written.
+        Called with ``path`` when the file is there; if it raises, all is as it was before.
 
     Returns
     -------
@@ -187,7 +187,7 @@ def write(
     LayoutError
         If a cell cannot be expressed there: why, and what is nearest.
     FileError
-        If the file is there already, or cannot be written.
+        If the file is there already, or what would be read with it; or if it cannot be written.
     """
     path = Path(path)
     if to not in _WRITERS:
@@ -195,6 +195,7 @@ def write(
     endings = _WRITERS[to]
     if endings and not path.name.endswith(endings):
         raise FileError(path, f"to={to!r} writes files that end in {', '.join(endings)}")
+    layers = list(layers)
     if not layers:
         raise ValueError("there is no layer to write")
     for layer in layers:
@@ -204,31 +205,28 @@ def write(
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"two layers are called {name!r}; layer._replace(name=…) renames one")
-    target = path if to != "tf1" else path.with_name(path.name + ".index")
-    if (target.exists() or target.is_symlink()) and not overwrite:
-        raise FileError(path, "is there already; overwrite=True replaces it")
     for layer in layers if to != "npz" else ():
         try:
             layouts.describe(str(layer.cell), to)
         except layouts.LayoutError as error:
             raise layouts.LayoutError(f"{layer.name}: {error}") from None
-    writer = importlib.import_module(f".{to}", __package__).write
+    form = importlib.import_module(f".{to}", __package__)
+    companions = form.companions(path) if hasattr(form, "companions") else []
+    there = [file for file in dict.fromkeys((path, *companions)) if os.path.lexists(file)]
+    if there and not overwrite:
+        others = ", ".join(file.name for file in there if file != path)
+        if others:
+            what = f"what would be read with it is there already: {others}"
+            raise FileError(path, f"{what}; overwrite=True replaces or removes it")
+        raise FileError(path, "is there already; overwrite=True replaces it")
+    stale = [file for file in there if file in companions]
     try:
-        folder = Path(tempfile.mkdtemp(prefix=".lstmbook-", dir=path.parent))
+        with replacing(path, stale, check) as temporary:
+            form.write(temporary, layers, forget_bias)
+            names = [file.name for file in sorted(temporary.parent.iterdir())]
     except OSError as error:
         raise FileError(path, f"cannot be written: {error.strerror or error}") from error
-    try:
-        writer(folder / path.name, layers, forget_bias)
-        if check:
-            check(folder / path.name)
-        made = sorted(folder.iterdir(), key=lambda file: (file.suffix == ".index", file.name))
-        for file in made:  # a checkpoint's index last: without it there is no checkpoint
-            os.replace(file, path.parent / file.name)
-    except OSError as error:
-        raise FileError(path, f"cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    return [path.parent / file.name for file in made]
+    return [path.parent / name for name in names]
 
 
 # The first bytes of a file, and what it then is

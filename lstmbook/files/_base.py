@@ -156,6 +156,27 @@ def natural(name: str) -> list[Any]:
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
+def unused(name: str, taken: set[str]) -> str:
+    """The name, or the first of ``name_1``, ``name_2`` that is not taken; it is taken then."""
+    ends = ("", *(f"_{k}" for k in range(1, len(taken) + 1)))
+    found = next(name + end for end in ends if name + end not in taken)
+    taken.add(found)
+    return found
+
+
+def joined(path: Path, tables: Iterable[Mapping[str, Array]]) -> dict[str, Array]:
+    """The arrays of all layers in one table, as a file has them; no name may stand twice."""
+    table: dict[str, Array] = {}
+    for more in tables:
+        twice = ", ".join(sorted(table.keys() & more))
+        if twice:
+            raise FileError(
+                path, f"two layers would both have {twice}; layer._replace(name=…) renames one"
+            )
+        table |= more
+    return table
+
+
 def shapes_in_words(shapes: Mapping[str, tuple[int, ...]]) -> str:
     """``kernel (8, 16), bias (16,)``."""
     return ", ".join(f"{name} {tuple(shape)}" for name, shape in shapes.items())

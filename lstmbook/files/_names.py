@@ -39,7 +39,7 @@ def sort_out(request: Request, shapes: Shapes, take: Take) -> tuple[list[Layer],
         last = tail or clean[len(scope) :].lstrip("/")
         group.setdefault(name[: len(scope)], {})[last] = name
     for scope in list(scopes):
-        if set(scopes[scope]) <= {"bias", "B"} and not _FOREIGN.fullmatch(_last(scope)):
+        if set(scopes[scope]) <= {"bias", "B"} and not FOREIGN.fullmatch(_last(scope)):
             others.setdefault(scope, {}).update(scopes.pop(scope))
     normalised = {parent.rpartition("/")[0] for parent in others if _NORM.search(parent)}
     for scope, names in _gather(scopes).items():
@@ -215,7 +215,7 @@ _CLASSES = {
     "coupled_input_forget_gate_lstm_cell": "coupled",
 }
 # Cells of tf.contrib.rnn that no cell here computes.
-_FOREIGN = re.compile(
+FOREIGN = re.compile(
     r"(layer_norm_basic_lstm|layer_norm_lstm|ugrnn|nas|sru|ind_rnn|indy_gru|indy_lstm|"
     r"intersection_rnn|phased_lstm|glstm|grid\d?_?lstm|time_freq_lstm|bidirectional_grid_lstm|"
     r"conv_?\dd_lstm|conv_lstm|weight_norm_lstm)_cell"
@@ -241,7 +241,7 @@ def _gather(scopes: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
     gathered: dict[str, dict[str, str]] = {}
     for scope, names in scopes.items():
         parts = scope.split("/")
-        depth = next((k for k, part in enumerate(parts) if _FOREIGN.fullmatch(_snake(part))), None)
+        depth = next((k for k, part in enumerate(parts) if FOREIGN.fullmatch(_snake(part))), None)
         owner = scope if depth is None else "/".join(parts[: depth + 1])
         below = scope[len(owner) :].lstrip("/")
         for tail, name in names.items():
@@ -293,7 +293,7 @@ def _settle(
             forget_bias=bias,
         )
 
-    if _FOREIGN.fullmatch(last):
+    if FOREIGN.fullmatch(last):
         why = f"{last} of tf.contrib.rnn, which no cell here computes"
         return refuse(scope, "tf1", why, reverse=reverse)
     if "projection/kernel" in names or "W_P_0" in names:

@@ -20,12 +20,14 @@ from typing import Any
 import numpy as np
 
 from ..activations import Array
-from ._base import Aside, FileError, Layer, Request, natural, need, shapes_in_words
+from ._base import Aside, FileError, Layer, Request, natural, need, shapes_in_words, unused
 from ._keras_config import (
     Found,
     config_beside,
     fitted,
+    is_config,
     leaves_of,
+    neighbour,
     pair_named,
     pair_numbered,
     read_config,
@@ -234,6 +236,28 @@ def _name(group: Found, leaf: Leaf | None, found: list[Found]) -> str:
 
 # Writing
 
+# Names that the reader takes for the backward half of a layer, and that of a group in HDF5.
+_RESERVED = r"(?i)bw|backward_.*|top_level_model_weights"
+
+
+def companions(path: Path) -> list[Path]:
+    """The configuration beside weights alone, by which they would be read."""
+    config = neighbour(path)
+    if not path.name.endswith(".weights.h5") or not is_config(config):
+        return []
+    others = [
+        other.name
+        for other in sorted(path.parent.iterdir())
+        if other != path and other.suffix in (".h5", ".hdf5") and neighbour(other) == config
+    ]
+    if others:
+        raise FileError(
+            path,
+            f"would be read by {config.name} beside it, the configuration of {', '.join(others)}; "
+            "choose another name",
+        )
+    return [config]
+
 
 def write(path: Path, layers: list[Layer], forget_bias: float) -> None:
     """A model that Keras 3 loads: ``.keras``, ``.h5``, or weights alone (``.weights.h5``)."""
@@ -241,7 +265,7 @@ def write(path: Path, layers: list[Layer], forget_bias: float) -> None:
         keras: Any = importlib.import_module("keras")
     except ImportError as error:
         raise need("Keras", "tf", "writing a Keras file") from error
-    levels = stack(layers)
+    levels = stack(layers, _RESERVED)
     alone = [x.name for x in levels if x.layers[0].reverse]
     weights_only = path.name.endswith(".weights.h5")
     if alone and weights_only:
@@ -250,10 +274,10 @@ def write(path: Path, layers: list[Layer], forget_bias: float) -> None:
         )
     made = [_keras_layer(keras, level) for level in levels]
     chain = is_chain(levels) and (not alone or len(levels) == 1)
-    inputs, outputs = [], []
+    inputs, outputs, names = [], [], {level.name for level in levels}
     for k, (level, layer) in enumerate(zip(levels, made, strict=True)):
         if k == 0 or not chain:
-            name = "inputs" if chain else f"{level.name}_inputs"
+            name = unused("inputs" if chain else f"{level.name}_inputs", names)
             shape = (None, level.input_size)
             inputs.append(keras.Input(shape, name=name, dtype=level.dtype.name))
             outputs.append(inputs[-1])

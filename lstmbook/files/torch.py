@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..activations import Array
-from ._base import Aside, FileError, Layer, Request, first_line, natural, need
+from ._base import Aside, FileError, Layer, Request, first_line, joined, natural, need
 from ._names import sort_out
 from ._stack import exported, is_chain, stack
 
@@ -142,12 +142,13 @@ def write(path: Path, layers: list[Layer], forget_bias: float) -> None:
             )
     kinds = {(level.cell, level.hidden_size, level.bidirectional) for level in levels}
     one = is_chain(levels) and len(kinds) == 1
-    arrays: dict[str, Array] = {}
+    tables = []
     for k, level in enumerate(levels):
         prefix, number = ("", k) if one else (f"{level.name}.", 0)
         for half in level.layers:
             own = exported(half, "torch", layer=number, reverse=half.reverse)
-            arrays |= {prefix + name: np.ascontiguousarray(array) for name, array in own.items()}
+            tables.append({prefix + name: np.ascontiguousarray(a) for name, a in own.items()})
+    arrays = joined(path, tables)
     if path.suffix == ".safetensors":
         try:
             safetensors: Any = importlib.import_module("safetensors.numpy")
