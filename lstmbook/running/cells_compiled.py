@@ -26,14 +26,14 @@ from .loops import (
 )
 
 MARKS = {
-    "loops.py": "2c3ab39fccdf9140",
-    "rnn": "c1194ecce75b3f32",
-    "lstm": "61f0f2aa72932d75",
-    "peephole": "f31c80172019135c",
-    "coupled": "bac75e5af743dc77",
-    "coupled_peephole": "370cfd45aa2ffa5d",
-    "gru": "0e9e85c5a05c8230",
-    "gru_reset_after": "8c511df248da1a9c",
+    'loops.py': '2c3ab39fccdf9140',
+    'rnn': 'c1194ecce75b3f32',
+    'lstm': '61f0f2aa72932d75',
+    'peephole': 'f31c80172019135c',
+    'coupled': 'bac75e5af743dc77',
+    'coupled_peephole': '370cfd45aa2ffa5d',
+    'gru': '0e9e85c5a05c8230',
+    'gru_reset_after': '8c511df248da1a9c',
 }
 
 
@@ -48,7 +48,7 @@ def _rnn_row_1(z_n, new_h):
 @compiled
 def rnn_forward(weights, xs, lengths, hs, z, states):
     W_x_0, W_0_0, b, at = weights
-    (h,) = states
+    h, = states
     batch, end = len(lengths), lengths.max()
     for t in range(end):
         old, new = t % len(h), (t + 1) % len(h)
@@ -79,8 +79,8 @@ def _rnn_row_back_0(z_n, d_h, d_out, d_node_0, d_z_n):
 @compiled
 def rnn_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, gradients):
     W_x_0T, W_0_0T, at = weights
-    (h,) = states
-    (d_h,) = d_states
+    h, = states
+    d_h, = d_states
     d_W_x_0, d_W_0_0 = gradients
     batch, end = len(lengths), lengths.max()
     steps = steps_of_a_block(batch, end)
@@ -97,13 +97,7 @@ def rnn_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, gradients):
             if t < lengths[s]:
                 row = z[t * batch + s]
                 d_row = dz[first + s]
-                _rnn_row_back_0(
-                    row[at[0] : at[1]],
-                    d_h[turn, s, : h.shape[2]],
-                    d_hs[0][place(d_hs, s, t)],
-                    d_node_0[s],
-                    d_row[at[0] : at[1]],
-                )
+                _rnn_row_back_0(row[at[0] : at[1]], d_h[turn, s, : h.shape[2]], d_hs[0][place(d_hs, s, t)], d_node_0[s], d_row[at[0] : at[1]])
         zero_rows(d_h[1 - turn])
         add_product(d_h[1 - turn, ::1, 0:], dz[first::1, at[0] :][:batch], W_0_0T)
         for s in range(batch):
@@ -169,15 +163,7 @@ def lstm_forward(weights, xs, lengths, hs, z, states):
         for s in range(batch):
             if t < lengths[s]:
                 row = z[first + s]
-                _lstm_row_1(
-                    row[at[0] : at[1]],
-                    row[at[1] : at[2]],
-                    row[at[2] : at[3]],
-                    row[at[3] : at[4]],
-                    h[new, s],
-                    c[new, s],
-                    c[old, s],
-                )
+                _lstm_row_1(row[at[0] : at[1]], row[at[1] : at[2]], row[at[2] : at[3]], row[at[3] : at[4]], h[new, s], c[new, s], c[old, s])
                 copy(hs[0][place(hs, s, t)], h[new, s])
             else:
                 copy(h[new, s], h[old, s])
@@ -186,25 +172,7 @@ def lstm_forward(weights, xs, lengths, hs, z, states):
 
 
 @compiled
-def _lstm_row_back_0(
-    new_c,
-    z_o,
-    z_g,
-    z_i,
-    z_f,
-    old_c,
-    dear_0,
-    d_h,
-    d_out,
-    d_node_0,
-    d_c,
-    d_node_1,
-    d_z_g,
-    d_z_i,
-    d_old_c,
-    d_z_f,
-    d_z_o,
-):
+def _lstm_row_back_0(new_c, z_o, z_g, z_i, z_f, old_c, dear_0, d_h, d_out, d_node_0, d_c, d_node_1, d_z_g, d_z_i, d_old_c, d_z_f, d_z_o):
     number_0 = new_c.dtype.type(1.0)
     for k in range(len(dear_0)):
         v0 = tanh(new_c[k])
@@ -264,25 +232,7 @@ def lstm_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, gradients):
                 row = z[t * batch + s]
                 d_row = dz[first + s]
                 old, new = t, t + 1
-                _lstm_row_back_0(
-                    c[new, s],
-                    row[at[3] : at[4]],
-                    row[at[2] : at[3]],
-                    row[at[0] : at[1]],
-                    row[at[1] : at[2]],
-                    c[old, s],
-                    dear_0,
-                    d_h[turn, s, : h.shape[2]],
-                    d_hs[0][place(d_hs, s, t)],
-                    d_node_0[s],
-                    d_c[turn, s, : c.shape[2]],
-                    d_node_1[s],
-                    d_row[at[2] : at[3]],
-                    d_row[at[0] : at[1]],
-                    d_c[1 - turn, s, : c.shape[2]],
-                    d_row[at[1] : at[2]],
-                    d_row[at[3] : at[4]],
-                )
+                _lstm_row_back_0(c[new, s], row[at[3] : at[4]], row[at[2] : at[3]], row[at[0] : at[1]], row[at[1] : at[2]], c[old, s], dear_0, d_h[turn, s, : h.shape[2]], d_hs[0][place(d_hs, s, t)], d_node_0[s], d_c[turn, s, : c.shape[2]], d_node_1[s], d_row[at[2] : at[3]], d_row[at[0] : at[1]], d_c[1 - turn, s, : c.shape[2]], d_row[at[1] : at[2]], d_row[at[3] : at[4]])
         zero_rows(d_h[1 - turn])
         add_product(d_h[1 - turn, ::1, 0:], dz[first::1, at[0] :][:batch], W_0_0T)
         for s in range(batch):
@@ -355,18 +305,7 @@ def peephole_forward(weights, xs, lengths, hs, z, states):
         for s in range(batch):
             if t < lengths[s]:
                 row = z[first + s]
-                _peephole_row_1(
-                    row[at[0] : at[1]],
-                    row[at[1] : at[2]],
-                    row[at[2] : at[3]],
-                    row[at[3] : at[4]],
-                    h[new, s],
-                    c[new, s],
-                    c[old, s],
-                    w_p_0,
-                    w_p_1,
-                    w_p_2,
-                )
+                _peephole_row_1(row[at[0] : at[1]], row[at[1] : at[2]], row[at[2] : at[3]], row[at[3] : at[4]], h[new, s], c[new, s], c[old, s], w_p_0, w_p_1, w_p_2)
                 copy(hs[0][place(hs, s, t)], h[new, s])
             else:
                 copy(h[new, s], h[old, s])
@@ -375,31 +314,7 @@ def peephole_forward(weights, xs, lengths, hs, z, states):
 
 
 @compiled
-def _peephole_row_back_0(
-    z_o,
-    new_c,
-    z_g,
-    z_i,
-    z_f,
-    old_c,
-    dear_0,
-    d_h,
-    d_out,
-    d_node_0,
-    d_z_o,
-    d_c,
-    d_node_2,
-    w_p_2,
-    d_z_g,
-    d_z_i,
-    d_z_f,
-    d_old_c,
-    w_p_0,
-    w_p_1,
-    d_w_p_0,
-    d_w_p_1,
-    d_w_p_2,
-):
+def _peephole_row_back_0(z_o, new_c, z_g, z_i, z_f, old_c, dear_0, d_h, d_out, d_node_0, d_z_o, d_c, d_node_2, w_p_2, d_z_g, d_z_i, d_z_f, d_old_c, w_p_0, w_p_1, d_w_p_0, d_w_p_1, d_w_p_2):
     number_0 = z_o.dtype.type(1.0)
     for k in range(len(dear_0)):
         v0 = tanh(new_c[k])
@@ -465,31 +380,7 @@ def peephole_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, gradien
                 row = z[t * batch + s]
                 d_row = dz[first + s]
                 old, new = t, t + 1
-                _peephole_row_back_0(
-                    row[at[3] : at[4]],
-                    c[new, s],
-                    row[at[2] : at[3]],
-                    row[at[0] : at[1]],
-                    row[at[1] : at[2]],
-                    c[old, s],
-                    dear_0,
-                    d_h[turn, s, : h.shape[2]],
-                    d_hs[0][place(d_hs, s, t)],
-                    d_node_0[s],
-                    d_row[at[3] : at[4]],
-                    d_c[turn, s, : c.shape[2]],
-                    d_node_2[s],
-                    w_p_2,
-                    d_row[at[2] : at[3]],
-                    d_row[at[0] : at[1]],
-                    d_row[at[1] : at[2]],
-                    d_c[1 - turn, s, : c.shape[2]],
-                    w_p_0,
-                    w_p_1,
-                    d_w_p_0,
-                    d_w_p_1,
-                    d_w_p_2,
-                )
+                _peephole_row_back_0(row[at[3] : at[4]], c[new, s], row[at[2] : at[3]], row[at[0] : at[1]], row[at[1] : at[2]], c[old, s], dear_0, d_h[turn, s, : h.shape[2]], d_hs[0][place(d_hs, s, t)], d_node_0[s], d_row[at[3] : at[4]], d_c[turn, s, : c.shape[2]], d_node_2[s], w_p_2, d_row[at[2] : at[3]], d_row[at[0] : at[1]], d_row[at[1] : at[2]], d_c[1 - turn, s, : c.shape[2]], w_p_0, w_p_1, d_w_p_0, d_w_p_1, d_w_p_2)
         zero_rows(d_h[1 - turn])
         add_product(d_h[1 - turn, ::1, 0:], dz[first::1, at[0] :][:batch], W_0_0T)
         for s in range(batch):
@@ -555,14 +446,7 @@ def coupled_forward(weights, xs, lengths, hs, z, states):
         for s in range(batch):
             if t < lengths[s]:
                 row = z[first + s]
-                _coupled_row_1(
-                    row[at[0] : at[1]],
-                    row[at[1] : at[2]],
-                    row[at[2] : at[3]],
-                    h[new, s],
-                    c[new, s],
-                    c[old, s],
-                )
+                _coupled_row_1(row[at[0] : at[1]], row[at[1] : at[2]], row[at[2] : at[3]], h[new, s], c[new, s], c[old, s])
                 copy(hs[0][place(hs, s, t)], h[new, s])
             else:
                 copy(h[new, s], h[old, s])
@@ -571,23 +455,7 @@ def coupled_forward(weights, xs, lengths, hs, z, states):
 
 
 @compiled
-def _coupled_row_back_0(
-    new_c,
-    z_o,
-    z_g,
-    z_f,
-    old_c,
-    dear_0,
-    d_h,
-    d_out,
-    d_node_0,
-    d_c,
-    d_node_1,
-    d_z_g,
-    d_old_c,
-    d_z_f,
-    d_z_o,
-):
+def _coupled_row_back_0(new_c, z_o, z_g, z_f, old_c, dear_0, d_h, d_out, d_node_0, d_c, d_node_1, d_z_g, d_old_c, d_z_f, d_z_o):
     number_0 = new_c.dtype.type(1.0)
     number_1 = new_c.dtype.type(-1.0)
     for k in range(len(dear_0)):
@@ -646,23 +514,7 @@ def coupled_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, gradient
                 row = z[t * batch + s]
                 d_row = dz[first + s]
                 old, new = t, t + 1
-                _coupled_row_back_0(
-                    c[new, s],
-                    row[at[2] : at[3]],
-                    row[at[1] : at[2]],
-                    row[at[0] : at[1]],
-                    c[old, s],
-                    dear_0,
-                    d_h[turn, s, : h.shape[2]],
-                    d_hs[0][place(d_hs, s, t)],
-                    d_node_0[s],
-                    d_c[turn, s, : c.shape[2]],
-                    d_node_1[s],
-                    d_row[at[1] : at[2]],
-                    d_c[1 - turn, s, : c.shape[2]],
-                    d_row[at[0] : at[1]],
-                    d_row[at[2] : at[3]],
-                )
+                _coupled_row_back_0(c[new, s], row[at[2] : at[3]], row[at[1] : at[2]], row[at[0] : at[1]], c[old, s], dear_0, d_h[turn, s, : h.shape[2]], d_hs[0][place(d_hs, s, t)], d_node_0[s], d_c[turn, s, : c.shape[2]], d_node_1[s], d_row[at[1] : at[2]], d_c[1 - turn, s, : c.shape[2]], d_row[at[0] : at[1]], d_row[at[2] : at[3]])
         zero_rows(d_h[1 - turn])
         add_product(d_h[1 - turn, ::1, 0:], dz[first::1, at[0] :][:batch], W_0_0T)
         for s in range(batch):
@@ -732,16 +584,7 @@ def coupled_peephole_forward(weights, xs, lengths, hs, z, states):
         for s in range(batch):
             if t < lengths[s]:
                 row = z[first + s]
-                _coupled_peephole_row_1(
-                    row[at[0] : at[1]],
-                    row[at[1] : at[2]],
-                    row[at[2] : at[3]],
-                    h[new, s],
-                    c[new, s],
-                    c[old, s],
-                    w_p_0,
-                    w_p_1,
-                )
+                _coupled_peephole_row_1(row[at[0] : at[1]], row[at[1] : at[2]], row[at[2] : at[3]], h[new, s], c[new, s], c[old, s], w_p_0, w_p_1)
                 copy(hs[0][place(hs, s, t)], h[new, s])
             else:
                 copy(h[new, s], h[old, s])
@@ -750,27 +593,7 @@ def coupled_peephole_forward(weights, xs, lengths, hs, z, states):
 
 
 @compiled
-def _coupled_peephole_row_back_0(
-    z_o,
-    new_c,
-    z_g,
-    z_f,
-    old_c,
-    dear_0,
-    d_h,
-    d_out,
-    d_node_0,
-    d_z_o,
-    d_c,
-    d_node_2,
-    w_p_1,
-    d_z_g,
-    d_z_f,
-    d_old_c,
-    w_p_0,
-    d_w_p_0,
-    d_w_p_1,
-):
+def _coupled_peephole_row_back_0(z_o, new_c, z_g, z_f, old_c, dear_0, d_h, d_out, d_node_0, d_z_o, d_c, d_node_2, w_p_1, d_z_g, d_z_f, d_old_c, w_p_0, d_w_p_0, d_w_p_1):
     number_0 = z_o.dtype.type(1.0)
     number_1 = z_o.dtype.type(-1.0)
     for k in range(len(dear_0)):
@@ -833,27 +656,7 @@ def coupled_peephole_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states,
                 row = z[t * batch + s]
                 d_row = dz[first + s]
                 old, new = t, t + 1
-                _coupled_peephole_row_back_0(
-                    row[at[2] : at[3]],
-                    c[new, s],
-                    row[at[1] : at[2]],
-                    row[at[0] : at[1]],
-                    c[old, s],
-                    dear_0,
-                    d_h[turn, s, : h.shape[2]],
-                    d_hs[0][place(d_hs, s, t)],
-                    d_node_0[s],
-                    d_row[at[2] : at[3]],
-                    d_c[turn, s, : c.shape[2]],
-                    d_node_2[s],
-                    w_p_1,
-                    d_row[at[1] : at[2]],
-                    d_row[at[0] : at[1]],
-                    d_c[1 - turn, s, : c.shape[2]],
-                    w_p_0,
-                    d_w_p_0,
-                    d_w_p_1,
-                )
+                _coupled_peephole_row_back_0(row[at[2] : at[3]], c[new, s], row[at[1] : at[2]], row[at[0] : at[1]], c[old, s], dear_0, d_h[turn, s, : h.shape[2]], d_hs[0][place(d_hs, s, t)], d_node_0[s], d_row[at[2] : at[3]], d_c[turn, s, : c.shape[2]], d_node_2[s], w_p_1, d_row[at[1] : at[2]], d_row[at[0] : at[1]], d_c[1 - turn, s, : c.shape[2]], w_p_0, d_w_p_0, d_w_p_1)
         zero_rows(d_h[1 - turn])
         add_product(d_h[1 - turn, ::1, 0:], dz[first::1, at[0] :][:batch], W_0_0T)
         for s in range(batch):
@@ -912,7 +715,7 @@ def _gru_row_2(z_n, new_h, z_z, old_h):
 @compiled
 def gru_forward(weights, xs, lengths, hs, z, states):
     W_x_0, W_0_0, W_1_0, b, at = weights
-    (h,) = states
+    h, = states
     batch, end = len(lengths), lengths.max()
     left_0 = np.zeros((batch, at[1] - at[0]), z.dtype)
     for t in range(end):
@@ -978,8 +781,8 @@ def _gru_left_0(left, z_r, old_h):
 @compiled
 def gru_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, gradients):
     W_x_0T, W_0_0T, W_1_0T, at = weights
-    (h,) = states
-    (d_h,) = d_states
+    h, = states
+    d_h, = d_states
     d_W_x_0, d_W_0_0, d_W_1_0 = gradients
     batch, end = len(lengths), lengths.max()
     steps = steps_of_a_block(batch, end)
@@ -1000,16 +803,7 @@ def gru_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, gradients):
                 row = z[t * batch + s]
                 d_row = dz[first + s]
                 old, new = t, t + 1
-                _gru_row_back_0(
-                    row[at[2] : at[3]],
-                    row[at[1] : at[2]],
-                    h[old, s],
-                    d_h[turn, s, : h.shape[2]],
-                    d_hs[0][place(d_hs, s, t)],
-                    d_node_1[s],
-                    d_row[at[2] : at[3]],
-                    d_row[at[1] : at[2]],
-                )
+                _gru_row_back_0(row[at[2] : at[3]], row[at[1] : at[2]], h[old, s], d_h[turn, s, : h.shape[2]], d_hs[0][place(d_hs, s, t)], d_node_1[s], d_row[at[2] : at[3]], d_row[at[1] : at[2]])
         zero_rows(d_left_0)
         add_product(d_left_0[::1, 0:], dz[first::1, at[2] :][:batch], W_1_0T)
         for s in range(batch):
@@ -1017,15 +811,7 @@ def gru_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, gradients):
                 row = z[t * batch + s]
                 d_row = dz[first + s]
                 old, new = t, t + 1
-                _gru_row_back_1(
-                    row[at[0] : at[1]],
-                    h[old, s],
-                    row[at[1] : at[2]],
-                    d_left_0[s, : at[1] - at[0]],
-                    d_row[at[0] : at[1]],
-                    d_node_1[s],
-                    d_h[1 - turn, s, : h.shape[2]],
-                )
+                _gru_row_back_1(row[at[0] : at[1]], h[old, s], row[at[1] : at[2]], d_left_0[s, : at[1] - at[0]], d_row[at[0] : at[1]], d_node_1[s], d_h[1 - turn, s, : h.shape[2]])
         add_product(d_h[1 - turn, ::1, 0:], dz[first::1, at[0] :][:batch], W_0_0T)
         for s in range(batch):
             if t >= lengths[s]:
@@ -1082,7 +868,7 @@ def _gru_reset_after_row_1(z_r, z_z, z_n_3, new_h, z_n_0, old_h):
 @compiled
 def gru_reset_after_forward(weights, xs, lengths, hs, z, states):
     W_x_0, W_0_0, b, at = weights
-    (h,) = states
+    h, = states
     batch, end = len(lengths), lengths.max()
     for t in range(end):
         old, new = t % len(h), (t + 1) % len(h)
@@ -1092,14 +878,7 @@ def gru_reset_after_forward(weights, xs, lengths, hs, z, states):
         for s in range(batch):
             if t < lengths[s]:
                 row = z[first + s]
-                _gru_reset_after_row_1(
-                    row[at[1] : at[2]],
-                    row[at[2] : at[3]],
-                    row[at[3] : at[4]],
-                    h[new, s],
-                    row[at[0] : at[1]],
-                    h[old, s],
-                )
+                _gru_reset_after_row_1(row[at[1] : at[2]], row[at[2] : at[3]], row[at[3] : at[4]], h[new, s], row[at[0] : at[1]], h[old, s])
                 copy(hs[0][place(hs, s, t)], h[new, s])
             else:
                 copy(h[new, s], h[old, s])
@@ -1107,9 +886,7 @@ def gru_reset_after_forward(weights, xs, lengths, hs, z, states):
 
 
 @compiled
-def _gru_reset_after_row_back_0(
-    z_n_3, z_z, z_r, z_n_0, old_h, d_h, d_out, d_node_0, d_z_n_3, d_z_n_0, d_z_r, d_old_h, d_z_z
-):
+def _gru_reset_after_row_back_0(z_n_3, z_z, z_r, z_n_0, old_h, d_h, d_out, d_node_0, d_z_n_3, d_z_n_0, d_z_r, d_old_h, d_z_z):
     number_0 = z_n_3.dtype.type(1.0)
     number_1 = z_n_3.dtype.type(-1.0)
     for k in range(len(d_node_0)):
@@ -1141,8 +918,8 @@ def _gru_reset_after_row_back_0(
 @compiled
 def gru_reset_after_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, gradients):
     W_x_0T, W_0_0T, at = weights
-    (h,) = states
-    (d_h,) = d_states
+    h, = states
+    d_h, = d_states
     d_W_x_0, d_W_0_0 = gradients
     batch, end = len(lengths), lengths.max()
     steps = steps_of_a_block(batch, end)
@@ -1160,21 +937,7 @@ def gru_reset_after_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, 
                 row = z[t * batch + s]
                 d_row = dz[first + s]
                 old, new = t, t + 1
-                _gru_reset_after_row_back_0(
-                    row[at[3] : at[4]],
-                    row[at[2] : at[3]],
-                    row[at[1] : at[2]],
-                    row[at[0] : at[1]],
-                    h[old, s],
-                    d_h[turn, s, : h.shape[2]],
-                    d_hs[0][place(d_hs, s, t)],
-                    d_node_0[s],
-                    d_row[at[3] : at[4]],
-                    d_row[at[0] : at[1]],
-                    d_row[at[1] : at[2]],
-                    d_h[1 - turn, s, : h.shape[2]],
-                    d_row[at[2] : at[3]],
-                )
+                _gru_reset_after_row_back_0(row[at[3] : at[4]], row[at[2] : at[3]], row[at[1] : at[2]], row[at[0] : at[1]], h[old, s], d_h[turn, s, : h.shape[2]], d_hs[0][place(d_hs, s, t)], d_node_0[s], d_row[at[3] : at[4]], d_row[at[0] : at[1]], d_row[at[1] : at[2]], d_h[1 - turn, s, : h.shape[2]], d_row[at[2] : at[3]])
         add_product(d_h[1 - turn, ::1, 0:], dz[first::1, at[0] :][:batch], W_0_0T)
         for s in range(batch):
             if t >= lengths[s]:

@@ -80,9 +80,7 @@ class Loops:
     def weights(self, params: Any, at: tuple[int, ...]) -> tuple[Any, ...]:
         """The weights forward; the bias is as long as a row, which the products write into."""
         packed = [pack(_side(params, group)) for group in self.groups]
-        ends = [
-            at[g.first] + W.shape[0] * W.shape[2] for g, W in zip(self.groups, packed, strict=True)
-        ]
+        ends = [at[g.first] + W.shape[0] * W.shape[2] for g, W in zip(self.groups, packed, strict=True)]
         row = np.zeros(max(ends), packed[0].dtype)
         for k, slot in enumerate(self.plan.slots):
             for bias in slot.biases:
@@ -254,6 +252,7 @@ def _in_threads(do: Any, parts: list[Any]) -> list[Any]:
 def _in_rows(array: Any) -> Any:
     """``(time, batch, features)``, copied if neither batch nor time comes first in memory."""
     return array if array.swapaxes(0, 1).flags.c_contiguous else np.ascontiguousarray(array)
+
 
 
 def _rows(array, lock=False):

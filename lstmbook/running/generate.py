@@ -153,9 +153,7 @@ class _Names:
         ]
         groups = [*((f"x_{k}", g) for k, g in enumerate(plan.inputs))]
         groups += [
-            (f"{stage}_{k}", g)
-            for stage, each in enumerate(plan.groups)
-            for k, g in enumerate(each)
+            (f"{stage}_{k}", g) for stage, each in enumerate(plan.groups) for k, g in enumerate(each)
         ]
         self.groups = dict(groups)
         used = [
@@ -191,7 +189,9 @@ def _forward(name: str, plan: Forward, names: _Names) -> list[str]:
         for k, slot in enumerate(plan.slots):
             array = names.slots[k]
             if slot.kept is not slot.leaf and slot.kept in segment:
-                wanted.setdefault(slot.kept, []).append(row.array(array, names.slot_rows("row", k)))
+                wanted.setdefault(slot.kept, []).append(
+                    row.array(array, names.slot_rows("row", k))
+                )
         for k, left in enumerate(plan.lefts):
             if left in segment:
                 wanted.setdefault(left, []).append(row.array(f"left_{k}", f"left_{k}[s]"))
@@ -354,9 +354,7 @@ def _back(name: str, back: Back, names: _Names) -> list[str]:
 
     for stage, segment in enumerate(back.segments):
         row = _Row(f"_{name}_row_back_{stage}", plan)
-        jobs: list[tuple[Node | None, Node, tuple]] = [
-            (s.target, s.target, s.terms) for s in segment
-        ]
+        jobs: list[tuple[Node | None, Node, tuple]] = [(s.target, s.target, s.terms) for s in segment]
         if stage == final:
             jobs += [(None, node, terms) for node, terms in back.vectors.items()]
         factors = [term.factor for _, _, terms in jobs for term in terms]
@@ -488,9 +486,7 @@ def _back(name: str, back: Back, names: _Names) -> list[str]:
             )
         else:
             k = plan.lefts.index(left)
-            call = (
-                left_rows[k].call().replace("[old, s]", "[u, s]").replace("[new, s]", "[u + 1, s]")
-            )
+            call = left_rows[k].call().replace("[old, s]", "[u, s]").replace("[new, s]", "[u + 1, s]")
             text += ["                    if alive:"]
             text += [
                 line.replace("                ", "                        ", 1).replace(

@@ -93,9 +93,7 @@ class ForwardList(Places):
             for k, slot in enumerate(plan.slots)
             if slot.kept.op in ("tanh", "sigmoid") and slot.kept.args[0] is slot.leaf
         }
-        self.half = [
-            0.5 if self.direct.get(k) == "sigmoid" else 1.0 for k in range(len(plan.slots))
-        ]
+        self.half = [0.5 if self.direct.get(k) == "sigmoid" else 1.0 for k in range(len(plan.slots))]
         self.at: dict[Node, int] = {}  # the place of a node's value
         self.width: dict[int, int] = {}  # a place, and one of known width that is as wide
         self.free: list[int] = []

@@ -276,9 +276,7 @@ def project(W_x, ahead, xs, t, end, z, batch):
         add_product(z[now::1, ahead:], array[place(xs, 0, t) :: per_sequence][:batch], W_x)
     else:
         for s in range(batch):
-            add_product(
-                z[now + s :: batch, ahead:], array[place(xs, s, t) :: per_step][:steps], W_x
-            )
+            add_product(z[now + s :: batch, ahead:], array[place(xs, s, t) :: per_step][:steps], W_x)
 
 
 # A block of steps on the way back
