@@ -13,6 +13,7 @@ import importlib
 import json
 import math
 import os
+import re
 import signal
 import sys
 import warnings
@@ -94,11 +95,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + 13
     except LayoutError as error:
-        return _fail(arguments, REFUSED, f"refused: {error}")
+        return _fail(arguments, REFUSED, f"refused: {_in_options(str(error))}")
     except (ValueError, TypeError, OSError, ImportError, MemoryError) as error:
-        told = str(error) or type(error).__name__
-        return _fail(arguments, BAD, f"error: {told.replace('overwrite=True', '--force')}")
+        return _fail(arguments, BAD, f"error: {_in_options(str(error)) or type(error).__name__}")
     return code
+
+
+# What messages of `lstmbook.files` call by the names of arguments, and the options for it.
+_OPTIONS = {
+    r"\boverwrite=True": "--force",
+    r"\bmax_bytes=": "--max-bytes ",
+    r"\bto='(\w+)'": r"--to \1",
+    r"(?<=: )cells names": "--cell names",
+    r"(?<=[;,] )config (?=is for|takes)": "--config ",
+    r"\bgiven as config\b": "given by --config",
+}
+
+
+def _in_options(text: str) -> str:
+    """A message in the words of the command line."""
+    for pattern, option in _OPTIONS.items():
+        text = re.sub(pattern, option, text)
+    return text
 
 
 def _fail(arguments: argparse.Namespace, code: int, text: str) -> int:
@@ -294,9 +312,10 @@ def _print_layers(layers: Sequence[Any]) -> None:
 
 def _note(layer: Any) -> str:
     """The note of a layer; what `read` is told by ``cells``, the command line by ``--cell``."""
+    note = _in_options(layer.note)
     if not layer.candidates:
-        return str(layer.note)
-    what = layer.note.partition(". Say which")[0]
+        return note
+    what = note.partition(". Say which")[0]
     return f"{what}. Say which: --cell {layer.name}={layer.candidates[0]} (or =none)"
 
 

@@ -230,7 +230,7 @@ def test_convert_refuses_weights_of_old_keras_until_it_is_told(cli, tmp_path):
         says(
             "refused: enc: ambiguous: no configuration in the file, and Keras 2.1.4 took "
             "hard_sigmoid for the gates unless told otherwise",
-            "(the JSON of model.to_json(), given as config). Say which: --cell enc=lstm (or =none)",
+            "(the JSON of model.to_json(), given by --config). Say which: --cell enc=lstm",
         ),
         err,
     )
@@ -306,6 +306,21 @@ def test_convert_overwrites_only_when_forced(cli, npz, tmp_path):
     assert (tmp_path / "out.npz").read_text() == "mine"
     assert cli("convert", npz, tmp_path / "out.npz", "--force")[0] == 0
     assert "its ending says no kind; --to keras|torch" in cli("convert", npz, tmp_path / "o")[2]
+
+
+def test_messages_name_options_not_arguments(cli, npz, tmp_path):
+    own = layouts.export("lstm", "tf1", layer("x", "lstm").params)
+    path = tmp_path / "t.npz"
+    np.savez(path, **{f"rnn/lstm_cell/{key}": array for key, array in own.items()})
+    for arguments, words in [
+        (("info", path, "--max-bytes", 500), "is to be trusted, --max-bytes 512 reads it"),
+        (("info", path, "--cell", "x=gru"), f"{path}: --cell names x; the layers in the file"),
+        (("info", path, "--config", npz), "; --config is for Keras files of weights alone"),
+        (("convert", path, tmp_path / "a", "--to", "onnx"), "a: --to onnx writes files that end"),
+        (("convert", path, npz), "is there already; --force replaces it"),
+    ]:
+        code, _, err = cli(*arguments)
+        assert (code, words in err) == (2, True), err
 
 
 # The certificate

@@ -2,8 +2,9 @@
 
 `read` takes TensorFlow 1 checkpoints, Keras files (``.keras``, ``.weights.h5``, ``.h5``), ONNX
 models, PyTorch state dicts (``.safetensors``, ``.pt``) and ``.npz``; `write` writes them. What a
-file is, its first bytes tell, not its name. Nothing is ever unpickled, no link out of a file is
-followed, and a file that claims more than ``max_bytes`` is refused before memory is taken.
+file is, its bytes tell, not its name; ONNX alone has no bytes of its own, and is known by its
+ending. Nothing is ever unpickled, no link out of a file is followed, and a file that claims more
+than ``max_bytes`` is refused before memory is taken.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from os import PathLike
 from pathlib import Path
+from typing import BinaryIO
 
 from .. import layouts
 from ..whole_file import replacing
@@ -230,8 +232,9 @@ def write(
 
 
 # The first bytes of a file, and what it then is
+_HDF5 = b"\x89HDF\r\n\x1a\n"
 _MAGIC = {
-    b"\x89HDF\r\n\x1a\n": "keras",
+    _HDF5: "keras",
     b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19": "torch",  # before 1.6; torch.load reads no more
 }
 _REFUSED = {
@@ -258,8 +261,10 @@ def kind(path: str | PathLike[str]) -> str:
             raise FileError(path, what)
         with path.open("rb") as file:
             first = file.read(512)
-            file.seek(max(0, path.stat().st_size - 8))
+            size = path.stat().st_size
+            file.seek(max(0, size - 8))
             last = file.read(8)
+            has_block = _has_user_block(file, size)
     except OSError as error:
         raise FileError(path, f"cannot be opened: {error.strerror or error}") from error
     if not first:
@@ -267,15 +272,18 @@ def kind(path: str | PathLike[str]) -> str:
     for magic, found in _MAGIC.items():
         if first.startswith(magic):
             return found
+    # Its first bytes are a length, which can look like an archive's or a pickle's.
+    if first[8:9] == b"{" and not has_block and not first.startswith(b"\x93NUMPY"):
+        return "safetensors"
     if first.startswith(b"PK"):
         return _kind_of_zip(path)
+    if has_block:
+        return "keras"
     for magic, why in _REFUSED.items():
         if first.startswith(magic):
             raise FileError(path, why)
     if first[4:8] == b"TFL3":
         raise FileError(path, "is a TensorFlow Lite model, which is not read here")
-    if first[8:9] == b"{":
-        return "safetensors"
     if last == _TABLE:
         return "tf1"
     expected = _NAMES.get(path.suffix.lower())
@@ -286,10 +294,21 @@ def kind(path: str | PathLike[str]) -> str:
     raise FileError(path, f"{claim}it begins with {first[:8]!r}, which is none of: {names}")
 
 
+def _has_user_block(file: BinaryIO, size: int) -> bool:
+    """Whether it is HDF5 behind bytes of the user's own: 512 of them, 1024, 2048 and so on."""
+    at = 512
+    while at < size:
+        file.seek(at)
+        if file.read(len(_HDF5)) == _HDF5:
+            return True
+        at *= 2
+    return False
+
+
 def _kind_of_zip(path: Path) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
-            names = set(archive.namelist())
+            names = {name for name in archive.namelist() if not name.endswith("/")}
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError) as error:
         raise FileError(path, f"is a damaged or truncated archive: {first_line(error)}") from error
     if {"config.json", "model.weights.h5"} & names:

@@ -177,6 +177,11 @@ def joined(path: Path, tables: Iterable[Mapping[str, Array]]) -> dict[str, Array
     return table
 
 
+def no_floats(dtype: object, shape: Iterable[int]) -> str:
+    """Why an array is not among the weights, such as ``int64 (3,): no floats``."""
+    return f"{str(dtype).lower()} {tuple(shape)}: no floats"
+
+
 def shapes_in_words(shapes: Mapping[str, tuple[int, ...]]) -> str:
     """``kernel (8, 16), bias (16,)``."""
     return ", ".join(f"{name} {tuple(shape)}" for name, shape in shapes.items())

@@ -24,24 +24,28 @@ Shapes = Mapping[str, tuple[int, ...]]
 Take = Callable[[str], Array]  # an array by its name in the file
 
 
-def sort_out(request: Request, shapes: Shapes, take: Take) -> tuple[list[Layer], list[Aside]]:
+def sort_out(
+    request: Request, shapes: Shapes, take: Take, others: Mapping[str, str]
+) -> tuple[list[Layer], list[Aside]]:
     """The recurrent layers among named arrays of floats, and what else is there.
 
     They come in the order of the names, but the backward half of a layer behind the forward one.
+    ``others`` says of every array that is not of floats what it is.
     """
     layers, rest = torch_layers(request, shapes, take)
-    kept, aside = _sift(rest)
+    kept, aside = _sift({**rest, **others})
+    aside += [Aside(name, others[name]) for name in others if kept.pop(name, None)]
     scopes: dict[str, dict[str, str]] = {}  # of each scope: tail -> name in the file
-    others: dict[str, dict[str, str]] = {}
+    loose: dict[str, dict[str, str]] = {}
     for name, clean in kept.items():
         scope, tail = _cut(clean)
-        group = scopes if tail else others
+        group = scopes if tail else loose
         last = tail or clean[len(scope) :].lstrip("/")
         group.setdefault(name[: len(scope)], {})[last] = name
     for scope in list(scopes):
         if set(scopes[scope]) <= {"bias", "B"} and not FOREIGN.fullmatch(_last(scope)):
-            others.setdefault(scope, {}).update(scopes.pop(scope))
-    normalised = {parent.rpartition("/")[0] for parent in others if _NORM.search(parent)}
+            loose.setdefault(scope, {}).update(scopes.pop(scope))
+    normalised = {parent.rpartition("/")[0] for parent in loose if _NORM.search(parent)}
     for scope, names in _gather(scopes).items():
         tails = {tail: shapes[name] for tail, name in names.items()}
         if scope in normalised and scope not in request.cells:
@@ -55,7 +59,7 @@ def sort_out(request: Request, shapes: Shapes, take: Take) -> tuple[list[Layer],
         else:
             layers.append(found)
     refused = tuple(layer.name + "/" for layer in layers if layer.cell is None)
-    for parent, names in others.items():
+    for parent, names in loose.items():
         told = {last: shapes[name] for last, name in names.items()}
         if not parent:
             aside += [Aside(name, str(shape)) for name, shape in told.items()]

@@ -20,7 +20,17 @@ from typing import Any
 import numpy as np
 
 from ..activations import Array
-from ._base import Aside, FileError, Layer, Request, natural, need, shapes_in_words, unused
+from ._base import (
+    Aside,
+    FileError,
+    Layer,
+    Request,
+    natural,
+    need,
+    no_floats,
+    shapes_in_words,
+    unused,
+)
 from ._keras_config import (
     Found,
     config_beside,
@@ -59,13 +69,14 @@ def read(request: Request) -> tuple[list[Layer], list[Aside]]:
             config, source = config_beside(request)
         named = bool(_listed(root, "layer_names"))
         release = release_of(_version(file, root)) if named else NUMBERED
-        found = list(_named(request, root) if named else _numbered(request, root))
+        others: list[Aside] = []
+        found = list((_named if named else _numbered)(request, root, others))
         leaves = list(leaves_of(config)) if config else []
         pairs = list((pair_named if named else pair_numbered)(found, leaves))
         if source:
             pairs, more = fitted(request, pairs, leaves, named)
             source += more
-        layers, aside, taken = [], [], 0
+        layers, aside, taken = [], others, 0
         for group, leaf in pairs:
             name = _name(group, leaf if not source else None, found)
             if not group.recurrent:
@@ -162,18 +173,23 @@ def _array(request: Request, data: Any) -> Array:
     return array
 
 
-def _is_data(item: Any) -> bool:
-    return hasattr(item, "shape") and item.dtype.kind == "f"
+def _is_data(item: Any, others: list[Aside]) -> bool:
+    """Whether it is an array of floats; an array of something else joins the others."""
+    if not hasattr(item, "shape"):
+        return False
+    if item.dtype.kind != "f":
+        others.append(Aside(item.name.lstrip("/"), no_floats(item.dtype, item.shape or ())))
+    return bool(item.dtype.kind == "f")
 
 
-def _named(request: Request, root: Any) -> Iterator[Found]:
+def _named(request: Request, root: Any, others: list[Aside]) -> Iterator[Found]:
     """The older form: groups by layer, arrays by name."""
     for top in _listed(root, "layer_names"):
         group = _child(request, root, top)
         places: dict[str, dict[str, Any]] = {}
         for name in _listed(group, "weight_names"):
             data = _child(request, group, name)
-            if _is_data(data):
+            if _is_data(data, others):
                 place, _, last = re.sub(r":\d+$", "", name).rpartition("/")
                 first = re.fullmatch(r"(.+)_([WUb](_[a-z])?)", last)  # Keras 1: lstm_1_W_i
                 if first and not place:
@@ -185,7 +201,7 @@ def _named(request: Request, root: Any) -> Iterator[Found]:
             yield Found(parts, names, arrays)
 
 
-def _numbered(request: Request, root: Any) -> Iterator[Found]:
+def _numbered(request: Request, root: Any, others: list[Aside]) -> Iterator[Found]:
     """Keras 3's form: arrays by number below ``vars``, in the order in which they were made."""
     seen: set[Any] = set()
 
@@ -201,7 +217,7 @@ def _numbered(request: Request, root: Any) -> Iterator[Found]:
             if told is not None and place:
                 names = (*names[:-1], _text(told))
             data = [_child(request, own, name) for name in sorted(own, key=natural)]
-            data = [item for item in data if _is_data(item)]
+            data = [item for item in data if _is_data(item, others)]
             labels = [str(k) for k in range(len(data))]
             cell = place and (place[-1] == "cell" or place[-2:-1] == ("cells",))
             if (cell or (told and CELL_NAME.fullmatch(_text(told)))) and len(data) in (2, 3):

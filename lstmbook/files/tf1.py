@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..activations import Array
-from ._base import Aside, FileError, Layer, Request, first_line, joined, natural, need
+from ._base import Aside, FileError, Layer, Request, first_line, joined, natural, need, no_floats
 from ._graph import graph_of, meta_of, saved_model_of
 from ._names import FOREIGN, sort_out
 from ._stack import exported, is_chain, stack
@@ -19,12 +19,13 @@ def read(request: Request) -> tuple[list[Layer], list[Aside]]:
     """All recurrent layers of a checkpoint, and what else is in it."""
     reader, prefix = _open(request)
     dtypes = reader.get_variable_to_dtype_map()
-    shapes = {
-        name: tuple(shape)
-        for name, shape in sorted(
-            reader.get_variable_to_shape_map().items(), key=lambda item: natural(item[0])
-        )
-        if dtypes[name].is_floating
+    every = reader.get_variable_to_shape_map()
+    names = sorted(every, key=natural)
+    shapes = {name: tuple(every[name]) for name in names if dtypes[name].is_floating}
+    others = {
+        name: no_floats(dtypes[name].name, every[name])
+        for name in names
+        if name not in shapes and name != _OBJECTS
     }
     data = _data_of(prefix)
     stored = sum(path.stat().st_size for path in data)
@@ -45,7 +46,7 @@ def read(request: Request) -> tuple[list[Layer], list[Aside]]:
         graph=graph_of(prefix, request.max_bytes),
         variables=_variables(request, reader) if _OBJECTS in dtypes else {},
     )
-    return sort_out(request, shapes, request.counting(sizes, get))
+    return sort_out(request, shapes, request.counting(sizes, get), others)
 
 
 _OBJECTS = "_CHECKPOINTABLE_OBJECT_GRAPH"
