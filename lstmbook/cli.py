@@ -164,7 +164,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="only this layer; may be a pattern, and several",
     )
-    convert.add_argument("--force", action="store_true", help="replace OUT if it is there")
+    convert.add_argument(
+        "--force",
+        action="store_true",
+        help="replace OUT if it is there, and what would be read with it",
+    )
     convert.add_argument(
         "--tolerance", type=_number, default=1e-5, metavar="X", help="for max |Δ| (default: 1e-5)"
     )

@@ -22,6 +22,7 @@ def replacing(
     """
     folder = Path(tempfile.mkdtemp(prefix=".lstmbook-", dir=path.parent))
     new, old = folder / "new", folder / "old"
+    restored = True  # else the folder stays: it has the only copy of what was there
     try:
         new.mkdir()
         old.mkdir()
@@ -40,14 +41,17 @@ def replacing(
             if check:
                 check(path)
         except BaseException:
+            restored = False
             for place in written.values():
                 if place not in before:
                     place.unlink(missing_ok=True)
             for place, copy in reversed(before.items()):
                 os.replace(copy, place)
+            restored = True
             raise
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if restored:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _keep(place: Path, copy: Path) -> None:

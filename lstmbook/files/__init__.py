@@ -224,7 +224,10 @@ def write(
     stale = [file for file in there if file in companions]
     try:
         with replacing(path, stale, check) as temporary:
-            form.write(temporary, layers, forget_bias)
+            try:
+                form.write(temporary, layers, forget_bias)
+            except FileError as error:
+                raise FileError(path, error.trouble) from error
             names = [file.name for file in sorted(temporary.parent.iterdir())]
     except OSError as error:
         raise FileError(path, f"cannot be written: {error.strerror or error}") from error

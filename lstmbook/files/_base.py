@@ -20,6 +20,7 @@ class FileError(ValueError):
 
     def __init__(self, path: Any, trouble: str) -> None:
         super().__init__(f"{path}: {trouble}")
+        self.trouble = trouble
 
 
 class Layer(NamedTuple):

@@ -33,7 +33,7 @@ def sort_out(
     ``others`` says of every array that is not of floats what it is.
     """
     layers, rest = torch_layers(request, shapes, take)
-    kept, aside = _sift({**rest, **others})
+    kept, aside = _sift(rest, others)
     aside += [Aside(name, others[name]) for name in others if kept.pop(name, None)]
     scopes: dict[str, dict[str, str]] = {}  # of each scope: tail -> name in the file
     loose: dict[str, dict[str, str]] = {}
@@ -152,10 +152,12 @@ _TRAINING = re.compile(r"(.*/)?(beta\d_power(_\d+)?|global_step|learning_rate|sa
 _OBJECT = "/.ATTRIBUTES/VARIABLE_VALUE"  # in a checkpoint of objects (tf.train.Checkpoint)
 
 
-def _sift(names: Mapping[str, Any]) -> tuple[dict[str, str], list[Aside]]:
+def _sift(
+    names: Mapping[str, Any], others: Mapping[str, str]
+) -> tuple[dict[str, str], list[Aside]]:
     """Of each name that counts, its spelling of today; and what was left out."""
     kept, slots, averages = {}, [], {}
-    for name in names:
+    for name in (*names, *others):
         parent, _, last = name.removesuffix(_OBJECT).rpartition("." if "/" not in name else "/")
         if last == _AVERAGE:
             averages[name] = parent
