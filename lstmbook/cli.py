@@ -13,6 +13,7 @@ import importlib
 import json
 import math
 import os
+import re
 import signal
 import sys
 import warnings
@@ -94,11 +95,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + 13
     except LayoutError as error:
-        return _fail(arguments, REFUSED, f"refused: {error}")
+        return _fail(arguments, REFUSED, f"refused: {_in_options(str(error))}")
     except (ValueError, TypeError, OSError, ImportError, MemoryError) as error:
-        told = str(error) or type(error).__name__
-        return _fail(arguments, BAD, f"error: {told.replace('overwrite=True', '--force')}")
+        return _fail(arguments, BAD, f"error: {_in_options(str(error)) or type(error).__name__}")
     return code
+
+
+# What messages of `lstmbook.files` call by the names of arguments, and the options for it.
+_OPTIONS = {
+    r"\boverwrite=True": "--force",
+    r"\bmax_bytes=": "--max-bytes ",
+    r"\bto='(\w+)'": r"--to \1",
+    r"(?<=: )cells names": "--cell names",
+    r"(?<=[;,] )config (?=is for|takes)": "--config ",
+    r"\bgiven as config\b": "given by --config",
+}
+
+
+def _in_options(text: str) -> str:
+    """A message in the words of the command line."""
+    for pattern, option in _OPTIONS.items():
+        text = re.sub(pattern, option, text)
+    return text
 
 
 def _fail(arguments: argparse.Namespace, code: int, text: str) -> int:
@@ -146,7 +164,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="only this layer; may be a pattern, and several",
     )
-    convert.add_argument("--force", action="store_true", help="replace OUT if it is there")
+    convert.add_argument(
+        "--force",
+        action="store_true",
+        help="replace OUT if it is there, and what would be read with it",
+    )
     convert.add_argument(
         "--tolerance", type=_number, default=1e-5, metavar="X", help="for max |Δ| (default: 1e-5)"
     )
@@ -294,9 +316,10 @@ def _print_layers(layers: Sequence[Any]) -> None:
 
 def _note(layer: Any) -> str:
     """The note of a layer; what `read` is told by ``cells``, the command line by ``--cell``."""
+    note = _in_options(layer.note)
     if not layer.candidates:
-        return str(layer.note)
-    what = layer.note.partition(". Say which")[0]
+        return note
+    what = note.partition(". Say which")[0]
     return f"{what}. Say which: --cell {layer.name}={layer.candidates[0]} (or =none)"
 
 
@@ -344,10 +367,14 @@ def _convert(arguments: argparse.Namespace) -> int:
     layers = _chosen(_contents(arguments), arguments)
     bias = arguments.out_forget_bias
     done: list[Any] = []
+    told: dict[str, str] = {}
 
     def check(path: Path) -> None:
         _tell("running both ends …")
         made = files.read(path, forget_bias=bias)
+        if to == "tf1":  # whose scopes do not always tell the cell: then it is the one written
+            told.update(_untold(layers, made))
+            made = files.read(path, forget_bias=bias, cells=told) if told else made
         done.append(certificate.certify(layers, made, atol=arguments.tolerance, forget_bias=bias))
         if not done[0].ok:
             raise _NotEqualError
@@ -367,8 +394,8 @@ def _convert(arguments: argparse.Namespace) -> int:
         written = []
     report = done[0]
     if arguments.json:
-        told = {"ok": report.ok, "to": to, "written": [str(path) for path in written]}
-        _print_json(told | {"certificate": report.to_dict()})
+        result = {"ok": report.ok, "to": to, "written": [str(path) for path in written]}
+        _print_json(result | {"cells": told, "certificate": report.to_dict()})
         return OK if report.ok else REFUSED
     print(report)
     if not report.ok:
@@ -376,7 +403,16 @@ def _convert(arguments: argparse.Namespace) -> int:
         return REFUSED
     print("\nwritten: " + ", ".join(str(path) for path in written))
     print(f"to use it: {_usage(to, arguments.out)}")
+    if told:
+        said = " ".join(f"--cell {name}={cell}" for name, cell in told.items())
+        print(f"its names do not tell all cells; to read it here: {said}")
     return OK
+
+
+def _untold(layers: Sequence[Any], made: Sequence[Any]) -> dict[str, str]:
+    """The cells of written layers that a reader of the file does not find by itself."""
+    written = {layer.name: layer.cell for layer in layers}
+    return {x.name: written[x.name] for x in made if x.cell != written.get(x.name, x.cell)}
 
 
 def _chosen(found: Any, arguments: argparse.Namespace) -> list[Any]:

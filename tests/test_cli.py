@@ -147,6 +147,34 @@ def test_convert_a_checkpoint_with_another_forget_bias(cli, tmp_path):
     np.testing.assert_allclose(one.params.b, two.params.b, rtol=0, atol=1e-6)
 
 
+@pytest.mark.tensorflow
+def test_convert_a_checkpoint_whose_scopes_do_not_tell_the_cell(cli, tmp_path):
+    given = ("--cell", "encoder/memory=lstm", "--to", "tf1")
+    code, out, _ = cli("convert", CHECKPOINTS / "ambiguous", tmp_path / "m", *given)
+    assert (code, out.count("equal")) == (0, 1)
+    assert "to read it here: --cell encoder/memory=lstm\n" in out
+    [two] = files.read(tmp_path / "m", cells={"encoder/memory": "lstm"})
+    [one] = files.read(CHECKPOINTS / "ambiguous", cells={"encoder/memory": "lstm"})
+    np.testing.assert_allclose(one.params.b, two.params.b, rtol=0, atol=1e-6)
+    code, out, _ = cli("convert", tmp_path / "m", tmp_path / "k", *given, "--json")
+    assert (code, json.loads(out)["cells"]) == (0, {"encoder/memory": "lstm"})
+
+
+@pytest.mark.tensorflow
+def test_convert_in_the_place_of_a_checkpoint_with_a_graph(cli, tmp_path):
+    """What is certified lies there in the end: the old graph, of another forget bias, is gone."""
+    for end in ("index", "meta", "data-00000-of-00001"):
+        shutil.copy(CHECKPOINTS.parent / "more" / "1.12.3" / f"graph_lstm.{end}", tmp_path)
+    path = tmp_path / "graph_lstm"
+    [one] = files.read(path)
+    code, _, err = cli("convert", path, path, "--to", "tf1")
+    assert (code, "it is there already: graph_lstm.index, graph_lstm.meta" in err) == (2, True)
+    assert err.endswith("; --force replaces or removes it\n")
+    assert cli("convert", path, path, "--to", "tf1", "--force")[0] == 0
+    [two] = files.read(path, forget_bias=1.0, cells={one.name: "lstm"})
+    np.testing.assert_allclose(one.params.b, two.params.b, rtol=0, atol=1e-6)
+
+
 def test_convert_says_what_it_assumes(cli, tmp_path):
     """nn.RNN with relu has the same names as with tanh: equal is as far as the file tells."""
     own = layouts.export("rnn", "torch", layer("x", "rnn").params, layer=0)
@@ -201,7 +229,7 @@ def test_convert_refuses_weights_of_old_keras_until_it_is_told(cli, h5py, tmp_pa
         says(
             "refused: enc: ambiguous: no configuration in the file, and Keras 2.1.4 took "
             "hard_sigmoid for the gates unless told otherwise",
-            "(the JSON of model.to_json(), given as config). Say which: --cell enc=lstm (or =none)",
+            "(the JSON of model.to_json(), given by --config). Say which: --cell enc=lstm",
         ),
         err,
     )
@@ -277,6 +305,21 @@ def test_convert_overwrites_only_when_forced(cli, npz, tmp_path):
     assert (tmp_path / "out.npz").read_text() == "mine"
     assert cli("convert", npz, tmp_path / "out.npz", "--force")[0] == 0
     assert "its ending says no kind; --to keras|torch" in cli("convert", npz, tmp_path / "o")[2]
+
+
+def test_messages_name_options_not_arguments(cli, npz, tmp_path):
+    own = layouts.export("lstm", "tf1", layer("x", "lstm").params)
+    path = tmp_path / "t.npz"
+    np.savez(path, **{f"rnn/lstm_cell/{key}": array for key, array in own.items()})
+    for arguments, words in [
+        (("info", path, "--max-bytes", 500), "is to be trusted, --max-bytes 512 reads it"),
+        (("info", path, "--cell", "x=gru"), f"{path}: --cell names x; the layers in the file"),
+        (("info", path, "--config", npz), "; --config is for Keras files of weights alone"),
+        (("convert", path, tmp_path / "a", "--to", "onnx"), "a: --to onnx writes files that end"),
+        (("convert", path, npz), "is there already; --force replaces it"),
+    ]:
+        code, _, err = cli(*arguments)
+        assert (code, words in err) == (2, True), err
 
 
 # The certificate

@@ -14,6 +14,7 @@ import struct
 import zipfile
 from pathlib import Path
 
+import needs
 import numpy as np
 import pytest
 from cases import LENGTHS, TIME, params_of
@@ -122,7 +123,7 @@ def test_a_dense_head_and_slots_are_no_layers(tf):
     found = files.contents(FOLDER / "checkpoints" / "adam")
     assert [one.name for one in found.layers] == ["rnn/basic_lstm_cell"]
     assert "a dense layer or the like" in words(found)["head"]
-    assert any("what an optimizer keeps (10 arrays)" in why for why in words(found).values())
+    assert any("what an optimizer keeps (11 arrays)" in why for why in words(found).values())
 
 
 OLD = "RNN/MultiRNNCell/Cell0/BasicLSTMCell", "RNN/MultiRNNCell/Cell1/GRUCell"
@@ -1369,8 +1370,7 @@ def test_writing_is_all_or_nothing(tmp_path):
     layers, path = [layer("a", "lstm")], tmp_path / "w.npz"
 
     def check(made):
-        assert files.read(made)[0].name == "a"
-        assert not path.exists()
+        assert (made, files.read(made)[0].name) == (path, "a")
         raise RuntimeError("not good enough")
 
     with pytest.raises(RuntimeError, match="not good enough"):
@@ -1380,9 +1380,130 @@ def test_writing_is_all_or_nothing(tmp_path):
     with pytest.raises(FileError, match="is there already; overwrite=True replaces it"):
         files.write(path, layers, to="npz")
     assert path.read_text() == "mine"
+    with pytest.raises(RuntimeError, match="not good enough"):
+        files.write(path, layers, to="npz", check=check, overwrite=True)
+    assert path.read_text() == "mine"
     files.write(path, layers, to="npz", overwrite=True)
     assert files.read(path)[0].cell == "lstm"
     assert [item.name for item in tmp_path.iterdir()] == ["w.npz"]
+
+
+def in_folder(folder):
+    return {item.name: item.read_bytes() for item in folder.iterdir()}
+
+
+def test_a_checkpoint_that_is_replaced_leaves_nothing_that_would_be_read(tf, tmp_path, monkeypatch):
+    """The old graph tells another forget bias, and would be believed."""
+    path, name = tmp_path / "m", "encoder/memory"
+    for end in ("index", "meta", "data-00000-of-00001"):
+        shutil.copy(MORE / "1.12.3" / f"graph_lstm.{end}", f"{path}.{end}")
+    (tmp_path / "m.data-00001-of-00002").write_bytes(b"a shard of an older one")
+    path.write_bytes(b"an older one in a file of its own")
+    (tmp_path / "m2.meta").write_bytes(b"of another")
+    before = in_folder(tmp_path)
+    one = layer(name, "lstm")._replace(layout="tf1")
+    with pytest.raises(FileError, match=r"is there already: m\.index, m\.meta, m\.data"):
+        files.write(path, [one], to="tf1")
+
+    def fail(made):
+        assert made == path
+        same(files.read(path, forget_bias=0.5, cells={name: "lstm"})[0], one)
+        raise RuntimeError("not good enough")
+
+    def no_links(*_, **__):
+        raise OSError("a file system without hard links")
+
+    for link in (os.link, no_links):
+        monkeypatch.setattr(os, "link", link)
+        with pytest.raises(RuntimeError, match="not good enough"):
+            files.write(path, [one], to="tf1", overwrite=True, forget_bias=0.5, check=fail)
+        assert in_folder(tmp_path) == before
+    files.write(path, [one], to="tf1", overwrite=True, forget_bias=0.5)
+    left = ["m.data-00000-of-00001", "m.index", "m2.meta"]
+    assert sorted(item.name for item in tmp_path.iterdir()) == left
+    same(files.read(path, forget_bias=0.5, cells={name: "lstm"})[0], one)
+
+
+def test_what_would_be_read_with_a_new_file_is_refused(tf, keras, h5py, tmp_path):
+    one = layer("enc", "lstm")
+    (tmp_path / "m.meta").write_bytes(b"")  # alone, without a checkpoint
+    with pytest.raises(FileError, match=r"read with it is there already: m\.meta; over"):
+        files.write(tmp_path / "m", [one], to="tf1")
+    (tmp_path / "variables").mkdir()
+    (tmp_path / "saved_model.pb").write_bytes(b"")
+    for name, why in [
+        ("variables/m", "by the graph of another model, "),
+        ("variables", "is a folder; the prefix"),
+        ("v.index", "is the name of one of a checkpoint's files; its prefix is v"),
+    ]:
+        with pytest.raises(FileError, match=says(name, why)):
+            files.write(tmp_path / name, [one], to="tf1", overwrite=True)
+    path, config = tmp_path / "w.weights.h5", tmp_path / "w.json"
+    relu = keras_config("enc", units=4, activation="relu", recurrent_activation="sigmoid")
+    json_of(config, [("LSTM", relu)])
+    with pytest.raises(FileError, match=r"read with it is there already: w\.json; over"):
+        files.write(path, [one], to="keras")
+    (tmp_path / "w.h5").write_bytes(b"")
+    with pytest.raises(
+        FileError, match=r"by w\.json beside it, the configuration of w\.h5; choose"
+    ):
+        files.write(path, [one], to="keras", overwrite=True)
+    (tmp_path / "w.h5").unlink()
+    before = in_folder(tmp_path / "variables"), config.read_bytes()
+    files.write(path, [one], to="keras", overwrite=True)
+    same(files.read(path)[0], one)
+    assert not config.exists()
+    config.write_text('{"batch": 32}')  # no configuration of a model: it is not read
+    files.write(path, [one], to="keras", overwrite=True)
+    assert config.exists()
+    assert before[0] == in_folder(tmp_path / "variables")
+
+
+# Names that forms of files give to something else, or that become the same when they are cleaned.
+NAMES = ["a b", "a_b", "a_b_1", "a/b", "inputs", "inputs_inputs", "bw", "backward_x", "Bw",
+         "forward_x", "x_reverse", "rnn", "sru_cell", "sru_cell_1", "top_level_model_weights",
+         "optimizer", "sequence_lens", "X", "lstmbook", "x/fw", "layer_bw", "l0"]  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", ["chain", "apart"])
+@pytest.mark.parametrize(
+    ("to", "name"),
+    [
+        ("npz", "w.npz"),
+        needs.param("keras", "keras", "w.keras"),
+        needs.param("keras", "keras", "w.h5"),
+        needs.param("keras", "keras", "w.weights.h5"),
+        needs.param("torch", "torch", "w.pt"),
+        needs.param("safetensors", "torch", "w.safetensors"),
+        needs.param("onnx", "onnx", "w.onnx"),
+        needs.param("tensorflow", "tf1", "w"),
+    ],
+)
+def test_every_layer_is_written_whatever_its_name(tmp_path, to, name, shape):
+    sizes = [4] * (len(NAMES) + 1) if shape == "chain" else range(2, len(NAMES) + 3)
+    layers = [
+        layer(words, "lstm", sizes[k], sizes[k + 1] if shape == "chain" else 3, seed=k)
+        for k, words in enumerate(NAMES)
+    ]
+    files.write(tmp_path / name, iter(layers), to=to)
+    found = files.read(tmp_path / name, forget_bias=1.0)
+    assert len({one.name for one in found}) == len(found) == len(layers)
+    for one in layers:
+        near = [x for x in found if x.params.W_x.shape == one.params.W_x.shape]
+        same(min(near, key=lambda x: np.abs(x.params.W_x - one.params.W_x).max()), one)
+    alone = [layer(words, "lstm") for words in ("inputs", "top_level_model_weights", "bw")]
+    for one in alone:
+        path = files.write(tmp_path / name, [one], to=to, overwrite=True)[-1]
+        [back] = files.read(path, forget_bias=1.0)
+        same(back, one)
+
+
+def test_names_that_a_checkpoint_cannot_keep_apart(tf, tmp_path):
+    layers = [layer("x", "gru")._replace(layout="tf1")]
+    layers += [layer("x/gates", "lstm")._replace(layout="tf1")]
+    with pytest.raises(FileError, match=r"/m: two layers would both have x/gates/bias, x/gates/k"):
+        files.write(tmp_path / "m", layers, to="tf1")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_cannot_be_written(tmp_path):
@@ -1465,6 +1586,70 @@ def npy(shape, dtype="<f4", data=b""):
         out, {"descr": dtype, "fortran_order": False, "shape": shape}
     )
     return out.getvalue() + data
+
+
+def test_hdf5_behind_a_block_of_the_users_own(h5py, keras, tmp_path):
+    one = layer("enc", "lstm")
+    files.write(tmp_path / "w.h5", [one], to="keras")
+    for size in (512, 2048):
+        with (
+            h5py.File(tmp_path / "block.h5", "w", userblock_size=size) as file,
+            h5py.File(tmp_path / "w.h5") as other,
+        ):
+            for name in other:
+                other.copy(name, file)
+            for name, value in other.attrs.items():
+                file.attrs[name] = value
+        with (tmp_path / "block.h5").open("r+b") as raw:
+            raw.write(b"written by hand")
+        same(files.read(tmp_path / "block.h5")[0], one)
+
+
+def test_safetensors_of_any_length_are_known(safetensors, tmp_path):
+    """The file begins with the length of its header: here like a pickle's, or an archive's."""
+    one, found = layer("enc", "lstm"), set()
+    files.write(tmp_path / "w.safetensors", [one], to="torch")
+    arrays = safetensors.load_file(tmp_path / "w.safetensors")
+    for size in (*range(0, 256, 8), *range(18_500, 19_300, 8)):
+        safetensors.save_file(arrays, tmp_path / "v.safetensors", {"note": "x" * size})
+        first = (tmp_path / "v.safetensors").read_bytes()[:2]
+        if first[:1] == b"\x80" or first == b"PK":
+            found.add(first[:1])
+            same(files.read(tmp_path / "v.safetensors")[0], one)
+    assert found == {b"\x80", b"P"}
+
+
+def test_arrays_of_integers_are_left_aside_by_name(torch, safetensors, h5py, tf, tmp_path):
+    def words(path):
+        return {item.name: item.why for item in files.contents(path).aside}
+
+    numbers, expected = np.arange(3), {"words": "int64 (3,): no floats"}
+    own = layouts.export("lstm", "tf1", layer("x", "lstm").params)
+    arrays = {f"words/lstm_cell/{key}": array for key, array in own.items()}
+    np.savez(tmp_path / "w.npz", words=numbers, **arrays, **{"words/lstm_cell": numbers})
+    assert [one.name for one in files.read(tmp_path / "w.npz")] == ["words/lstm_cell"]
+    np.savez(tmp_path / "w.npz", words=numbers)
+    with zipfile.ZipFile(tmp_path / "w.npz", "a") as archive:
+        archive.mkdir("folder")
+    assert words(tmp_path / "w.npz") == expected
+    torch.save({"words": torch.arange(3)}, tmp_path / "w.pt")
+    assert words(tmp_path / "w.pt") == expected
+    safetensors.save_file({"words": numbers}, tmp_path / "w.safetensors")
+    assert words(tmp_path / "w.safetensors") == {"words": "i64 (3,): no floats"}
+    tf.raw_ops.SaveV2(
+        prefix=str(tmp_path / "w"),
+        tensor_names=["words", "global_step"],
+        shape_and_slices=["", ""],
+        tensors=[tf.constant(numbers), tf.constant(np.int64(7))],
+    )
+    assert words(tmp_path / "w.index") == expected | {
+        "global_step": "what an optimizer keeps (1 arrays)"
+    }
+    path = h5_of(h5py, tmp_path / "w.h5", {"a": {"a/words:0": numbers}})
+    assert words(path) == {"a/a/words:0": "int64 (3,): no floats"}
+    with h5py.File(tmp_path / "w.weights.h5", "w") as file:
+        file["layers/a/vars/0"] = numbers
+    assert words(tmp_path / "w.weights.h5") == {"layers/a/vars/0": "int64 (3,): no floats"}
 
 
 def test_files_that_claim_too_much(h5py, onnx, tmp_path):

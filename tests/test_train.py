@@ -1033,7 +1033,7 @@ def test_an_evaluation_that_cannot_be_saved_costs_no_training(tmp_path):
         (np.ones(2), " is of type ndarray, which cannot be saved; .* array.tolist"),
         (Pair(1, 2), " is of type Pair, .*Pair._asdict makes a dict"),
         ({1: 2}, " is of type dict, .*lists and dicts of these with strings as keys"),
-        ({"lstmbook.train.Score": [1, 2]}, " is of type dict, "),
+        ({"lstmbook.training.Score": [1, 2]}, " is of type dict, "),
         (1j, " is of type complex, "),
         ({"a": [1, {2}]}, r"\['a'\]\[1\] is of type set, .*; expected numbers, strings, None, a S"),
     ]:

@@ -2,8 +2,9 @@
 
 `read` takes TensorFlow 1 checkpoints, Keras files (``.keras``, ``.weights.h5``, ``.h5``), ONNX
 models, PyTorch state dicts (``.safetensors``, ``.pt``) and ``.npz``; `write` writes them. What a
-file is, its first bytes tell, not its name. Nothing is ever unpickled, no link out of a file is
-followed, and a file that claims more than ``max_bytes`` is refused before memory is taken.
+file is, its bytes tell, not its name; ONNX alone has no bytes of its own, and is known by its
+ending. Nothing is ever unpickled, no link out of a file is followed, and a file that claims more
+than ``max_bytes`` is refused before memory is taken.
 """
 
 from __future__ import annotations
@@ -11,15 +12,15 @@ from __future__ import annotations
 import importlib
 import os
 import re
-import shutil
-import tempfile
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from os import PathLike
 from pathlib import Path
+from typing import BinaryIO
 
 from .. import layouts
 from ._base import MAX_BYTES, Aside, Contents, FileError, Layer, Request, first_line
+from ._whole import replacing
 
 __all__ = ["MAX_BYTES", "Aside", "Contents", "FileError", "Layer", "contents", "read", "write"]
 
@@ -148,7 +149,7 @@ _WRITERS = {
 
 def write(
     path: str | PathLike[str],
-    layers: list[Layer],
+    layers: Iterable[Layer],
     *,
     to: str,
     overwrite: bool = False,
@@ -165,17 +166,18 @@ def write(
     path : path
         Its ending says the form: ``.keras``, ``.h5`` or ``.weights.h5`` for ``keras``;
         ``.safetensors``, ``.pt`` or ``.pth`` for ``torch``. For ``tf1`` it is the prefix.
-    layers : list of Layer
+    layers : iterable of Layer
         As `read` gives them; each must have a cell.
     to : str
         ``npz`` (this project's own form), ``keras``, ``torch``, ``onnx`` or ``tf1``.
     overwrite : bool
-        Whether an older file of that name may be replaced.
+        Whether an older file of that name may be replaced. What lies beside it and would be read
+        with it goes too: all files of a checkpoint, its ``.meta`` among them, and the
+        configuration of Keras weights.
     forget_bias : float
         For ``tf1``: the ``forget_bias`` of the cell that will use the checkpoint.
     check : function, optional
-        Called with the path of the finished file before it gets its name; if it raises, nothing is
-        written.
+        Called with ``path`` when the file is there; if it raises, all is as it was before.
 
     Returns
     -------
@@ -187,7 +189,7 @@ def write(
     LayoutError
         If a cell cannot be expressed there: why, and what is nearest.
     FileError
-        If the file is there already, or cannot be written.
+        If the file is there already, or what would be read with it; or if it cannot be written.
     """
     path = Path(path)
     if to not in _WRITERS:
@@ -195,6 +197,7 @@ def write(
     endings = _WRITERS[to]
     if endings and not path.name.endswith(endings):
         raise FileError(path, f"to={to!r} writes files that end in {', '.join(endings)}")
+    layers = list(layers)
     if not layers:
         raise ValueError("there is no layer to write")
     for layer in layers:
@@ -204,36 +207,37 @@ def write(
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"two layers are called {name!r}; layer._replace(name=…) renames one")
-    target = path if to != "tf1" else path.with_name(path.name + ".index")
-    if (target.exists() or target.is_symlink()) and not overwrite:
-        raise FileError(path, "is there already; overwrite=True replaces it")
     for layer in layers if to != "npz" else ():
         try:
             layouts.describe(str(layer.cell), to)
         except layouts.LayoutError as error:
             raise layouts.LayoutError(f"{layer.name}: {error}") from None
-    writer = importlib.import_module(f".{to}", __package__).write
+    form = importlib.import_module(f".{to}", __package__)
+    companions = form.companions(path) if hasattr(form, "companions") else []
+    there = [file for file in dict.fromkeys((path, *companions)) if os.path.lexists(file)]
+    if there and not overwrite:
+        others = ", ".join(file.name for file in there if file != path)
+        if others:
+            what = f"what would be read with it is there already: {others}"
+            raise FileError(path, f"{what}; overwrite=True replaces or removes it")
+        raise FileError(path, "is there already; overwrite=True replaces it")
+    stale = [file for file in there if file in companions]
     try:
-        folder = Path(tempfile.mkdtemp(prefix=".lstmbook-", dir=path.parent))
+        with replacing(path, stale, check) as temporary:
+            try:
+                form.write(temporary, layers, forget_bias)
+            except FileError as error:
+                raise FileError(path, error.trouble) from error
+            names = [file.name for file in sorted(temporary.parent.iterdir())]
     except OSError as error:
         raise FileError(path, f"cannot be written: {error.strerror or error}") from error
-    try:
-        writer(folder / path.name, layers, forget_bias)
-        if check:
-            check(folder / path.name)
-        made = sorted(folder.iterdir(), key=lambda file: (file.suffix == ".index", file.name))
-        for file in made:  # a checkpoint's index last: without it there is no checkpoint
-            os.replace(file, path.parent / file.name)
-    except OSError as error:
-        raise FileError(path, f"cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    return [path.parent / file.name for file in made]
+    return [path.parent / name for name in names]
 
 
 # The first bytes of a file, and what it then is
+_HDF5 = b"\x89HDF\r\n\x1a\n"
 _MAGIC = {
-    b"\x89HDF\r\n\x1a\n": "keras",
+    _HDF5: "keras",
     b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19": "torch",  # before 1.6; torch.load reads no more
 }
 _REFUSED = {
@@ -260,8 +264,10 @@ def kind(path: str | PathLike[str]) -> str:
             raise FileError(path, what)
         with path.open("rb") as file:
             first = file.read(512)
-            file.seek(max(0, path.stat().st_size - 8))
+            size = path.stat().st_size
+            file.seek(max(0, size - 8))
             last = file.read(8)
+            has_block = _has_user_block(file, size)
     except OSError as error:
         raise FileError(path, f"cannot be opened: {error.strerror or error}") from error
     if not first:
@@ -269,15 +275,18 @@ def kind(path: str | PathLike[str]) -> str:
     for magic, found in _MAGIC.items():
         if first.startswith(magic):
             return found
+    # Its first bytes are a length, which can look like an archive's or a pickle's.
+    if first[8:9] == b"{" and not has_block and not first.startswith(b"\x93NUMPY"):
+        return "safetensors"
     if first.startswith(b"PK"):
         return _kind_of_zip(path)
+    if has_block:
+        return "keras"
     for magic, why in _REFUSED.items():
         if first.startswith(magic):
             raise FileError(path, why)
     if first[4:8] == b"TFL3":
         raise FileError(path, "is a TensorFlow Lite model, which is not read here")
-    if first[8:9] == b"{":
-        return "safetensors"
     if last == _TABLE:
         return "tf1"
     expected = _NAMES.get(path.suffix.lower())
@@ -288,10 +297,21 @@ def kind(path: str | PathLike[str]) -> str:
     raise FileError(path, f"{claim}it begins with {first[:8]!r}, which is none of: {names}")
 
 
+def _has_user_block(file: BinaryIO, size: int) -> bool:
+    """Whether it is HDF5 behind bytes of the user's own: 512 of them, 1024, 2048 and so on."""
+    at = 512
+    while at < size:
+        file.seek(at)
+        if file.read(len(_HDF5)) == _HDF5:
+            return True
+        at *= 2
+    return False
+
+
 def _kind_of_zip(path: Path) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
-            names = set(archive.namelist())
+            names = {name for name in archive.namelist() if not name.endswith("/")}
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError) as error:
         raise FileError(path, f"is a damaged or truncated archive: {first_line(error)}") from error
     if {"config.json", "model.weights.h5"} & names:

@@ -20,6 +20,7 @@ class FileError(ValueError):
 
     def __init__(self, path: Any, trouble: str) -> None:
         super().__init__(f"{path}: {trouble}")
+        self.trouble = trouble
 
 
 class Layer(NamedTuple):
@@ -154,6 +155,32 @@ def floats(given: Any) -> Array:
 def natural(name: str) -> list[Any]:
     """Sorts ``cell_10`` behind ``cell_2``."""
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+
+
+def unused(name: str, taken: set[str]) -> str:
+    """The name, or the first of ``name_1``, ``name_2`` that is not taken; it is taken then."""
+    ends = ("", *(f"_{k}" for k in range(1, len(taken) + 1)))
+    found = next(name + end for end in ends if name + end not in taken)
+    taken.add(found)
+    return found
+
+
+def joined(path: Path, tables: Iterable[Mapping[str, Array]]) -> dict[str, Array]:
+    """The arrays of all layers in one table, as a file has them; no name may stand twice."""
+    table: dict[str, Array] = {}
+    for more in tables:
+        twice = ", ".join(sorted(table.keys() & more))
+        if twice:
+            raise FileError(
+                path, f"two layers would both have {twice}; layer._replace(name=…) renames one"
+            )
+        table |= more
+    return table
+
+
+def no_floats(dtype: object, shape: Iterable[int]) -> str:
+    """Why an array is not among the weights, such as ``int64 (3,): no floats``."""
+    return f"{str(dtype).lower()} {tuple(shape)}: no floats"
 
 
 def shapes_in_words(shapes: Mapping[str, tuple[int, ...]]) -> str:

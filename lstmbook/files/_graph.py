@@ -127,16 +127,22 @@ class Graph:
         return float(array) if np.ndim(array) == 0 and array.dtype.kind == "f" else None
 
 
-def graph_of(prefix: Path, max_bytes: int) -> Graph | None:
-    """The graph beside a checkpoint; None if there is none that can be read.
+def meta_of(prefix: Path) -> Path:
+    """The graph that Saver wrote beside a checkpoint, whether or not it is there."""
+    return prefix.with_name(prefix.name + ".meta")
 
-    Saver wrote a ``.meta``, and a SavedModel has a ``saved_model.pb`` above its variables.
-    """
-    meta = prefix.with_name(prefix.name + ".meta")
-    path = meta if meta.is_file() else prefix.parent.parent / "saved_model.pb"
-    if path != meta and prefix.parent.name != "variables":
-        return None
-    if not path.is_file() or path.stat().st_size > max_bytes:
+
+def saved_model_of(prefix: Path) -> Path | None:
+    """The graph of a SavedModel, if a checkpoint lies where the variables of one do."""
+    path = prefix.parent.parent / "saved_model.pb"
+    return path if prefix.parent.name == "variables" and path.is_file() else None
+
+
+def graph_of(prefix: Path, max_bytes: int) -> Graph | None:
+    """The graph beside a checkpoint; None if there is none that can be read."""
+    meta = meta_of(prefix)
+    path = meta if meta.is_file() else saved_model_of(prefix)
+    if path is None or path.stat().st_size > max_bytes:
         return None
     protos: Any = importlib.import_module("tensorflow.core.protobuf.saved_model_pb2")
     model = protos.SavedModel()

@@ -65,7 +65,7 @@ def config_beside(request: Request) -> tuple[Any, str]:
 
     It is what the caller gives, or else the ``.json`` that has the name of the weights.
     """
-    path = request.config or _neighbour(request.path)
+    path = request.config or neighbour(request.path)
     if not request.config and not path.is_file():
         return None, ""
     try:
@@ -85,7 +85,16 @@ def config_beside(request: Request) -> tuple[Any, str]:
     return config, f"by the configuration in {path.name}" + " beside it" * (not request.config)
 
 
-def _neighbour(path: Path) -> Path:
+def is_config(path: Path) -> bool:
+    """Whether a file is the configuration of a Keras model."""
+    try:
+        return _model(json.loads(path.read_bytes())) is not None
+    except (OSError, ValueError, RecursionError):
+        return False
+
+
+def neighbour(path: Path) -> Path:
+    """Where the configuration of weights of this name is looked for."""
     return path.with_name(re.sub(r"(\.weights)?\.[^.]*$", "", path.name) + ".json")
 
 
@@ -132,7 +141,7 @@ def fitted(request: Request, pairs: Pairs, leaves: list[Leaf], named: bool) -> t
 
 
 def _misfit(request: Request, what: str) -> FileError:
-    path = request.config or _neighbour(request.path)
+    path = request.config or neighbour(request.path)
     mend = "config takes that of the model that wrote the weights"
     return FileError(path, f"does not fit {request.path.name}: {what}; {mend}")
 

@@ -24,24 +24,28 @@ Shapes = Mapping[str, tuple[int, ...]]
 Take = Callable[[str], Array]  # an array by its name in the file
 
 
-def sort_out(request: Request, shapes: Shapes, take: Take) -> tuple[list[Layer], list[Aside]]:
+def sort_out(
+    request: Request, shapes: Shapes, take: Take, others: Mapping[str, str]
+) -> tuple[list[Layer], list[Aside]]:
     """The recurrent layers among named arrays of floats, and what else is there.
 
     They come in the order of the names, but the backward half of a layer behind the forward one.
+    ``others`` says of every array that is not of floats what it is.
     """
     layers, rest = torch_layers(request, shapes, take)
-    kept, aside = _sift(rest)
+    kept, aside = _sift(rest, others)
+    aside += [Aside(name, others[name]) for name in others if kept.pop(name, None)]
     scopes: dict[str, dict[str, str]] = {}  # of each scope: tail -> name in the file
-    others: dict[str, dict[str, str]] = {}
+    loose: dict[str, dict[str, str]] = {}
     for name, clean in kept.items():
         scope, tail = _cut(clean)
-        group = scopes if tail else others
+        group = scopes if tail else loose
         last = tail or clean[len(scope) :].lstrip("/")
         group.setdefault(name[: len(scope)], {})[last] = name
     for scope in list(scopes):
-        if set(scopes[scope]) <= {"bias", "B"} and not _FOREIGN.fullmatch(_last(scope)):
-            others.setdefault(scope, {}).update(scopes.pop(scope))
-    normalised = {parent.rpartition("/")[0] for parent in others if _NORM.search(parent)}
+        if set(scopes[scope]) <= {"bias", "B"} and not FOREIGN.fullmatch(_last(scope)):
+            loose.setdefault(scope, {}).update(scopes.pop(scope))
+    normalised = {parent.rpartition("/")[0] for parent in loose if _NORM.search(parent)}
     for scope, names in _gather(scopes).items():
         tails = {tail: shapes[name] for tail, name in names.items()}
         if scope in normalised and scope not in request.cells:
@@ -55,7 +59,7 @@ def sort_out(request: Request, shapes: Shapes, take: Take) -> tuple[list[Layer],
         else:
             layers.append(found)
     refused = tuple(layer.name + "/" for layer in layers if layer.cell is None)
-    for parent, names in others.items():
+    for parent, names in loose.items():
         told = {last: shapes[name] for last, name in names.items()}
         if not parent:
             aside += [Aside(name, str(shape)) for name, shape in told.items()]
@@ -148,10 +152,12 @@ _TRAINING = re.compile(r"(.*/)?(beta\d_power(_\d+)?|global_step|learning_rate|sa
 _OBJECT = "/.ATTRIBUTES/VARIABLE_VALUE"  # in a checkpoint of objects (tf.train.Checkpoint)
 
 
-def _sift(names: Mapping[str, Any]) -> tuple[dict[str, str], list[Aside]]:
+def _sift(
+    names: Mapping[str, Any], others: Mapping[str, str]
+) -> tuple[dict[str, str], list[Aside]]:
     """Of each name that counts, its spelling of today; and what was left out."""
     kept, slots, averages = {}, [], {}
-    for name in names:
+    for name in (*names, *others):
         parent, _, last = name.removesuffix(_OBJECT).rpartition("." if "/" not in name else "/")
         if last == _AVERAGE:
             averages[name] = parent
@@ -215,7 +221,7 @@ _CLASSES = {
     "coupled_input_forget_gate_lstm_cell": "coupled",
 }
 # Cells of tf.contrib.rnn that no cell here computes.
-_FOREIGN = re.compile(
+FOREIGN = re.compile(
     r"(layer_norm_basic_lstm|layer_norm_lstm|ugrnn|nas|sru|ind_rnn|indy_gru|indy_lstm|"
     r"intersection_rnn|phased_lstm|glstm|grid\d?_?lstm|time_freq_lstm|bidirectional_grid_lstm|"
     r"conv_?\dd_lstm|conv_lstm|weight_norm_lstm)_cell"
@@ -241,7 +247,7 @@ def _gather(scopes: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
     gathered: dict[str, dict[str, str]] = {}
     for scope, names in scopes.items():
         parts = scope.split("/")
-        depth = next((k for k, part in enumerate(parts) if _FOREIGN.fullmatch(_snake(part))), None)
+        depth = next((k for k, part in enumerate(parts) if FOREIGN.fullmatch(_snake(part))), None)
         owner = scope if depth is None else "/".join(parts[: depth + 1])
         below = scope[len(owner) :].lstrip("/")
         for tail, name in names.items():
@@ -293,7 +299,7 @@ def _settle(
             forget_bias=bias,
         )
 
-    if _FOREIGN.fullmatch(last):
+    if FOREIGN.fullmatch(last):
         why = f"{last} of tf.contrib.rnn, which no cell here computes"
         return refuse(scope, "tf1", why, reverse=reverse)
     if "projection/kernel" in names or "W_P_0" in names:

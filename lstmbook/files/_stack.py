@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from .. import layouts
 from ..cells import CELLS
 from ..cells._activations import Array
-from ._base import Layer
+from ._base import Layer, unused
 
 
 def exported(layer: Layer, layout: str, /, **options: Any) -> dict[str, Array]:
@@ -58,10 +58,14 @@ _SIDE = re.compile(
 )
 
 
-def stack(layers: list[Layer]) -> list[Level]:
-    """The levels of a model, in the order of the layers."""
+def stack(layers: list[Layer], reserved: str = "") -> list[Level]:
+    """The levels of a model, in the order of the layers.
+
+    A name that the form of the file has for something else, by the pattern ``reserved``, gets
+    ``layer_`` in front.
+    """
     levels: list[Level] = []
-    taken: dict[str, int] = {}
+    taken: set[str] = set()
     k = 0
     while k < len(layers):
         pair = tuple(layers[k : k + 2])
@@ -70,8 +74,9 @@ def stack(layers: list[Layer]) -> list[Level]:
         k += len(pair)
         stem = _SIDE.sub("", pair[0].name) if len(pair) == 2 else pair[0].name
         name = re.sub(r"[^A-Za-z0-9_-]+", "_", stem).strip("_-") or "layer"
-        count = taken[name] = taken.get(name, -1) + 1
-        levels.append(Level(f"{name}_{count}" if count else name, pair))
+        if re.fullmatch(reserved, name):
+            name = f"layer_{name}"
+        levels.append(Level(unused(name, taken), pair))
     return levels
 
 

@@ -20,12 +20,24 @@ from typing import Any
 import numpy as np
 
 from ..cells._activations import Array
-from ._base import Aside, FileError, Layer, Request, natural, need, shapes_in_words
+from ._base import (
+    Aside,
+    FileError,
+    Layer,
+    Request,
+    natural,
+    need,
+    no_floats,
+    shapes_in_words,
+    unused,
+)
 from ._keras_config import (
     Found,
     config_beside,
     fitted,
+    is_config,
     leaves_of,
+    neighbour,
     pair_named,
     pair_numbered,
     read_config,
@@ -57,13 +69,14 @@ def read(request: Request) -> tuple[list[Layer], list[Aside]]:
             config, source = config_beside(request)
         named = bool(_listed(root, "layer_names"))
         release = release_of(_version(file, root)) if named else NUMBERED
-        found = list(_named(request, root) if named else _numbered(request, root))
+        others: list[Aside] = []
+        found = list((_named if named else _numbered)(request, root, others))
         leaves = list(leaves_of(config)) if config else []
         pairs = list((pair_named if named else pair_numbered)(found, leaves))
         if source:
             pairs, more = fitted(request, pairs, leaves, named)
             source += more
-        layers, aside, taken = [], [], 0
+        layers, aside, taken = [], others, 0
         for group, leaf in pairs:
             name = _name(group, leaf if not source else None, found)
             if not group.recurrent:
@@ -160,18 +173,23 @@ def _array(request: Request, data: Any) -> Array:
     return array
 
 
-def _is_data(item: Any) -> bool:
-    return hasattr(item, "shape") and item.dtype.kind == "f"
+def _is_data(item: Any, others: list[Aside]) -> bool:
+    """Whether it is an array of floats; an array of something else joins the others."""
+    if not hasattr(item, "shape"):
+        return False
+    if item.dtype.kind != "f":
+        others.append(Aside(item.name.lstrip("/"), no_floats(item.dtype, item.shape or ())))
+    return bool(item.dtype.kind == "f")
 
 
-def _named(request: Request, root: Any) -> Iterator[Found]:
+def _named(request: Request, root: Any, others: list[Aside]) -> Iterator[Found]:
     """The older form: groups by layer, arrays by name."""
     for top in _listed(root, "layer_names"):
         group = _child(request, root, top)
         places: dict[str, dict[str, Any]] = {}
         for name in _listed(group, "weight_names"):
             data = _child(request, group, name)
-            if _is_data(data):
+            if _is_data(data, others):
                 place, _, last = re.sub(r":\d+$", "", name).rpartition("/")
                 first = re.fullmatch(r"(.+)_([WUb](_[a-z])?)", last)  # Keras 1: lstm_1_W_i
                 if first and not place:
@@ -183,7 +201,7 @@ def _named(request: Request, root: Any) -> Iterator[Found]:
             yield Found(parts, names, arrays)
 
 
-def _numbered(request: Request, root: Any) -> Iterator[Found]:
+def _numbered(request: Request, root: Any, others: list[Aside]) -> Iterator[Found]:
     """Keras 3's form: arrays by number below ``vars``, in the order in which they were made."""
     seen: set[Any] = set()
 
@@ -199,7 +217,7 @@ def _numbered(request: Request, root: Any) -> Iterator[Found]:
             if told is not None and place:
                 names = (*names[:-1], _text(told))
             data = [_child(request, own, name) for name in sorted(own, key=natural)]
-            data = [item for item in data if _is_data(item)]
+            data = [item for item in data if _is_data(item, others)]
             labels = [str(k) for k in range(len(data))]
             cell = place and (place[-1] == "cell" or place[-2:-1] == ("cells",))
             if (cell or (told and CELL_NAME.fullmatch(_text(told)))) and len(data) in (2, 3):
@@ -234,6 +252,28 @@ def _name(group: Found, leaf: Leaf | None, found: list[Found]) -> str:
 
 # Writing
 
+# Names that the reader takes for the backward half of a layer, and that of a group in HDF5.
+_RESERVED = r"(?i)bw|backward_.*|top_level_model_weights"
+
+
+def companions(path: Path) -> list[Path]:
+    """The configuration beside weights alone, by which they would be read."""
+    config = neighbour(path)
+    if not path.name.endswith(".weights.h5") or not is_config(config):
+        return []
+    others = [
+        other.name
+        for other in sorted(path.parent.iterdir())
+        if other != path and other.suffix in (".h5", ".hdf5") and neighbour(other) == config
+    ]
+    if others:
+        raise FileError(
+            path,
+            f"would be read by {config.name} beside it, the configuration of {', '.join(others)}; "
+            "choose another name",
+        )
+    return [config]
+
 
 def write(path: Path, layers: list[Layer], forget_bias: float) -> None:
     """A model that Keras 3 loads: ``.keras``, ``.h5``, or weights alone (``.weights.h5``)."""
@@ -241,7 +281,7 @@ def write(path: Path, layers: list[Layer], forget_bias: float) -> None:
         keras: Any = importlib.import_module("keras")
     except ImportError as error:
         raise need("Keras", "tf", "writing a Keras file") from error
-    levels = stack(layers)
+    levels = stack(layers, _RESERVED)
     alone = [x.name for x in levels if x.layers[0].reverse]
     weights_only = path.name.endswith(".weights.h5")
     if alone and weights_only:
@@ -250,10 +290,10 @@ def write(path: Path, layers: list[Layer], forget_bias: float) -> None:
         )
     made = [_keras_layer(keras, level) for level in levels]
     chain = is_chain(levels) and (not alone or len(levels) == 1)
-    inputs, outputs = [], []
+    inputs, outputs, names = [], [], {level.name for level in levels}
     for k, (level, layer) in enumerate(zip(levels, made, strict=True)):
         if k == 0 or not chain:
-            name = "inputs" if chain else f"{level.name}_inputs"
+            name = unused("inputs" if chain else f"{level.name}_inputs", names)
             shape = (None, level.input_size)
             inputs.append(keras.Input(shape, name=name, dtype=level.dtype.name))
             outputs.append(inputs[-1])

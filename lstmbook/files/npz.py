@@ -18,7 +18,7 @@ import numpy as np
 
 from ..cells import CELLS, check_params
 from ..cells._activations import Array
-from ._base import Aside, FileError, Layer, Request
+from ._base import Aside, FileError, Layer, Request, no_floats
 from ._names import sort_out
 
 _HEADER, _VERSION = "lstmbook", 1
@@ -40,6 +40,7 @@ def read(request: Request) -> tuple[list[Layer], list[Aside]]:
         heads = {
             entry.filename.removesuffix(".npy"): _head(request, archive, entry)
             for entry in archive.infolist()
+            if not entry.is_dir()
         }
 
         def get(name: str) -> Array:
@@ -52,7 +53,12 @@ def read(request: Request) -> tuple[list[Layer], list[Aside]]:
         if _HEADER in heads:
             request.fit(heads[_HEADER].size, "the list of layers")
             return _own(request, str(get(_HEADER)), take), []
-        return sort_out(request, {name: head.shape for name, head in floats.items()}, take)
+        others = {
+            name: no_floats(head.dtype, head.shape)
+            for name, head in heads.items()
+            if name not in floats
+        }
+        return sort_out(request, {name: head.shape for name, head in floats.items()}, take, others)
 
 
 def _head(request: Request, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> _Head:

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..cells._activations import Array
 from ..layouts.table import ONNX_NODES
-from ._base import Aside, FileError, Layer, Request, assume, floats, make, need, refuse
+from ._base import Aside, FileError, Layer, Request, assume, floats, make, need, refuse, unused
 from ._names import torch_layers
 from ._stack import Level, exported, is_chain, stack
 
@@ -92,7 +92,7 @@ class _Reader:
         self.layers: list[Layer] = []
         self.aside: list[Aside] = []
         self.taken = 0
-        self.names: dict[str, int] = {}
+        self.names: set[str] = set()
 
     def take(self, name: str, node: Any, scope: Scope) -> None:
         """Add the layers of a node, if it is a recurrent one."""
@@ -102,8 +102,7 @@ class _Reader:
                 why = f"{node.domain}.{node.op_type}, which no cell here computes"
                 self.layers.append(refuse(name, "onnx", why))
             return
-        count = self.names[name] = self.names.get(name, -1) + 1
-        name = f"{name}_{count}" if count else name
+        name = unused(name, self.names)
         if name in self.request.cells and self.request.cells[name] is None:
             self.aside.append(Aside(name, "left aside, as asked for"))
             return

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ..cells._activations import Array
-from ._base import Aside, FileError, Layer, Request, first_line, natural, need
-from ._graph import graph_of
-from ._names import sort_out
+from ._base import Aside, FileError, Layer, Request, first_line, joined, natural, need, no_floats
+from ._graph import graph_of, meta_of, saved_model_of
+from ._names import FOREIGN, sort_out
 from ._stack import exported, is_chain, stack
 
 
@@ -19,14 +19,15 @@ def read(request: Request) -> tuple[list[Layer], list[Aside]]:
     """All recurrent layers of a checkpoint, and what else is in it."""
     reader, prefix = _open(request)
     dtypes = reader.get_variable_to_dtype_map()
-    shapes = {
-        name: tuple(shape)
-        for name, shape in sorted(
-            reader.get_variable_to_shape_map().items(), key=lambda item: natural(item[0])
-        )
-        if dtypes[name].is_floating
+    every = reader.get_variable_to_shape_map()
+    names = sorted(every, key=natural)
+    shapes = {name: tuple(every[name]) for name in names if dtypes[name].is_floating}
+    others = {
+        name: no_floats(dtypes[name].name, every[name])
+        for name in names
+        if name not in shapes and name != _OBJECTS
     }
-    data = list(prefix.parent.glob(prefix.name.replace("[", "[[]") + ".data-*"))
+    data = _data_of(prefix)
     stored = sum(path.stat().st_size for path in data)
 
     def get(name: str) -> Array:
@@ -45,7 +46,7 @@ def read(request: Request) -> tuple[list[Layer], list[Aside]]:
         graph=graph_of(prefix, request.max_bytes),
         variables=_variables(request, reader) if _OBJECTS in dtypes else {},
     )
-    return sort_out(request, shapes, request.counting(sizes, get))
+    return sort_out(request, shapes, request.counting(sizes, get), others)
 
 
 _OBJECTS = "_CHECKPOINTABLE_OBJECT_GRAPH"
@@ -80,18 +81,25 @@ def _tensorflow(what: str) -> Any:
         raise need("TensorFlow", "tf", what) from error
 
 
+_PART = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")  # what follows the prefix
+
+
+def _data_of(prefix: Path) -> list[Path]:
+    return sorted(prefix.parent.glob(prefix.name.replace("[", "[[]") + ".data-*"))
+
+
 def _prefix(path: Path) -> Path:
     """What TensorFlow calls a checkpoint: the path without ``.index``, ``.data-…``, ``.meta``."""
     if path.is_dir():
         return _newest(path)
-    name = re.sub(r"\.(index|meta|data-\d{5}-of-\d{5})$", "", path.name)
+    name = _PART.sub("", path.name)
     prefix = path.with_name(name)
     if name != path.name or not path.exists():
         if not path.with_name(name + ".index").exists() and not prefix.exists():
             raise FileError(path, f"a checkpoint needs {name}.index, which is not there")
         if prefix.exists() and not path.with_name(name + ".index").exists():
             return prefix  # the older format, one file
-        if not list(path.parent.glob(name.replace("[", "[[]") + ".data-*")):
+        if not _data_of(prefix):
             raise FileError(
                 path, f"the index is there, but no {name}.data-00000-of-00001, which has the arrays"
             )
@@ -119,12 +127,34 @@ def _newest(folder: Path) -> Path:
     raise FileError(folder, "is a folder without a checkpoint in it (no .index file)")
 
 
+def companions(prefix: Path) -> list[Path]:
+    """All files of a checkpoint, the index first, and what else is read by its prefix."""
+    if _PART.search(prefix.name):
+        name = _PART.sub("", prefix.name)
+        raise FileError(prefix, f"is the name of one of a checkpoint's files; its prefix is {name}")
+    if prefix.is_dir():
+        raise FileError(
+            prefix, f"is a folder; the prefix of a checkpoint in it is such as {prefix / 'model'}"
+        )
+    graph = saved_model_of(prefix)
+    if graph:
+        raise FileError(
+            prefix, f"would be read by the graph of another model, {graph}; choose another folder"
+        )
+    index = prefix.with_name(prefix.name + ".index")
+    return [index, meta_of(prefix), *_data_of(prefix), prefix]
+
+
 def write(path: Path, layers: list[Layer], forget_bias: float) -> None:
     """A checkpoint by TensorFlow's own writer, under the names that its cells look for."""
-    tensors: dict[str, Array] = {}
-    for scope, layer in zip(_scopes(layers), layers, strict=True):
-        arrays = exported(layer, "tf1", forget_bias=forget_bias)
-        tensors |= {f"{scope}/{name}": array for name, array in arrays.items()}
+    arrays = [exported(layer, "tf1", forget_bias=forget_bias) for layer in layers]
+    tensors = joined(
+        path,
+        (
+            {f"{scope}/{name}": array for name, array in table.items()}
+            for scope, table in zip(_scopes(layers), arrays, strict=True)
+        ),
+    )
     tf = _tensorflow("writing a TensorFlow checkpoint")
     tf.raw_ops.SaveV2(
         prefix=str(path),
@@ -149,7 +179,7 @@ def _scopes(layers: list[Layer]) -> list[str]:
     """A checkpoint's own scopes where the layers come from one; else TensorFlow's defaults."""
     if all(layer.layout.startswith("tf1") for layer in layers):
         return [layer.name for layer in layers]
-    levels = stack(layers)
+    levels = stack(layers, rf"(?i)bw|backward_.*|({FOREIGN.pattern})(_\d+)?")
     many, scopes = len(levels) > 1, []
     for k, level in enumerate(levels):
         cell = _DEFAULT.get(level.cell, level.cell)

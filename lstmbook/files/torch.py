@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..cells._activations import Array
-from ._base import Aside, FileError, Layer, Request, first_line, natural, need
+from ._base import Aside, FileError, Layer, Request, first_line, joined, natural, need, no_floats
 from ._names import sort_out
 from ._stack import exported, is_chain, stack
 
@@ -23,9 +23,13 @@ _BYTES = {"F16": 2, "BF16": 2, "F32": 4, "F64": 8}
 def read_safetensors(request: Request) -> tuple[list[Layer], list[Aside]]:
     """All recurrent layers of a ``.safetensors`` file, and what else is in it."""
     header = _header(request)
-    shapes, sizes = {}, {}
+    shapes, sizes, others = {}, {}, {}
     for name, entry in sorted(header.items(), key=lambda item: natural(item[0])):
-        if name != "__metadata__" and entry["dtype"] in _BYTES:
+        if name == "__metadata__":
+            continue
+        if entry["dtype"] not in _BYTES:
+            others[name] = no_floats(entry["dtype"], entry["shape"])
+        else:
             shapes[name] = tuple(entry["shape"])
             sizes[name] = math.prod(shapes[name]) * _BYTES[entry["dtype"]]
     try:
@@ -46,7 +50,7 @@ def read_safetensors(request: Request) -> tuple[list[Layer], list[Aside]]:
     with request.path.open("rb") as raw:
         length = int.from_bytes(raw.read(8), "little")
     with safetensors.safe_open(str(request.path), framework="np") as file:
-        return sort_out(request, shapes, request.counting(sizes, get))
+        return sort_out(request, shapes, request.counting(sizes, get), others)
 
 
 def _header(request: Request) -> dict[str, Any]:
@@ -98,7 +102,9 @@ def read_state_dict(request: Request) -> tuple[list[Layer], list[Aside]]:
                 "Where the file is trusted: torch.save(model.state_dict(), 'weights.pt')",
             ) from error
         raise FileError(request.path, f"is no PyTorch file, or a damaged one: {text}") from error
-    tensors = dict(_tensors(torch, loaded))
+    found = dict(_tensors(torch, loaded))
+    tensors = {name: tensor for name, tensor in found.items() if _is_read(torch, tensor)}
+    others = {name: _words(torch, found[name]) for name in found if name not in tensors}
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     sizes = {name: math.prod(shape) * 8 for name, shape in shapes.items()}
 
@@ -109,21 +115,31 @@ def read_state_dict(request: Request) -> tuple[list[Layer], list[Aside]]:
         array: Array = tensor.contiguous().numpy()
         return array
 
-    return sort_out(request, shapes, request.counting(sizes, get))
+    return sort_out(request, shapes, request.counting(sizes, get), others)
 
 
 def _tensors(torch: Any, value: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
-    """Tensors of floats by name; a dict within a dict (``state_dict``) adds its name in front."""
+    """Tensors by name; a dict within a dict (``state_dict``) adds its name in front."""
     if isinstance(value, Mapping) and depth < 8:
         for key, part in value.items():
             yield from _tensors(torch, part, f"{path}.{key}" if path else str(key), depth + 1)
-    elif (
-        isinstance(value, torch.Tensor)
-        and value.is_floating_point()
-        and value.layout == torch.strided
-        and not value.is_meta
-    ):
+    elif isinstance(value, torch.Tensor):
         yield path, value
+
+
+def _is_read(torch: Any, tensor: Any) -> bool:
+    return bool(
+        tensor.is_floating_point() and tensor.layout == torch.strided and not tensor.is_meta
+    )
+
+
+def _words(torch: Any, tensor: Any) -> str:
+    """Why a tensor is not among the weights."""
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    if not tensor.is_floating_point():
+        return no_floats(dtype, tensor.shape)
+    why = "without numbers (meta)" if tensor.is_meta else f"stored as {tensor.layout}"
+    return f"{dtype} {tuple(tensor.shape)}: {why}"
 
 
 def write(path: Path, layers: list[Layer], forget_bias: float) -> None:
@@ -142,12 +158,13 @@ def write(path: Path, layers: list[Layer], forget_bias: float) -> None:
             )
     kinds = {(level.cell, level.hidden_size, level.bidirectional) for level in levels}
     one = is_chain(levels) and len(kinds) == 1
-    arrays: dict[str, Array] = {}
+    tables = []
     for k, level in enumerate(levels):
         prefix, number = ("", k) if one else (f"{level.name}.", 0)
         for half in level.layers:
             own = exported(half, "torch", layer=number, reverse=half.reverse)
-            arrays |= {prefix + name: np.ascontiguousarray(array) for name, array in own.items()}
+            tables.append({prefix + name: np.ascontiguousarray(a) for name, a in own.items()})
+    arrays = joined(path, tables)
     if path.suffix == ".safetensors":
         try:
             safetensors: Any = importlib.import_module("safetensors.numpy")

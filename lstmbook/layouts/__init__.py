@@ -2,7 +2,7 @@
 
 `load` brings a framework's arrays to our Params, `export` takes Params to a framework's arrays,
 and `pull_back` brings a framework's gradients to ours. Adding a framework is adding rows to the
-table, which is in ``layout_table.py``; what a row says is told there.
+table, which is in `table`; what a row says is told there.
 """
 
 import re

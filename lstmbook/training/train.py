@@ -537,7 +537,7 @@ def _find(stored: Any, cells: Mapping[str, Cell]) -> Cell | str:
     raise ValueError(f"there is no cell {name!r}; {mend}")
 
 
-_SCORE = "lstmbook.train.Score"
+_SCORE = "lstmbook.training.Score"
 
 
 def _stored(value: Any, what: str) -> Any:
