@@ -4,7 +4,7 @@
 `lstmbook.cells`        the equations: rnn, lstm, peephole, coupled, coupled_peephole,
                         gru, gru_reset_after, a page each
 `lstmbook.running`      a cell over a batch of sequences: `run`, `unroll`, `record`,
-                        `backprop`, `vjp`; what follows from a page
+                        `backprop`, `vjp`, `stream`; what follows from a page
 `lstmbook.layouts`      weights from and to the frameworks' layouts
 `lstmbook.live`         the frameworks' own cells on our weights: tf1, tf1_block, keras,
                         torch, onnx, tflite, flax, haiku
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .convention import detect
     from .diagnose import check
     from .golden import verify
+    from .running.stream import stream
     from .showing import compare, draw, trace
 
 __version__ = "0.1.0"
@@ -41,6 +42,7 @@ __version__ = "0.1.0"
 _LATE = {
     **dict.fromkeys(("check",), "diagnose"),
     **dict.fromkeys(("compare", "draw", "trace"), "showing"),
+    **dict.fromkeys(("stream",), "running.stream"),
     **dict.fromkeys(("detect",), "convention"),
     **dict.fromkeys(("verify",), "golden"),
     **{
@@ -71,6 +73,7 @@ __all__ = [
     "record",
     "rnn",
     "run",
+    "stream",
     "trace",
     "unroll",
     "verify",

@@ -205,7 +205,7 @@ def forget_loops():
     """The loops of the cells are made anew when they are next asked for."""
     for name in CELLS:
         cell, params, *_ = case(name)
-        vars(engine._ways(cell, params)).pop("loops", None)
+        vars(engine.ways_of(cell, params)).pop("loops", None)
 
 
 @each_cell
@@ -251,7 +251,7 @@ def test_threads_are_for_long_runs(compiled, calls, monkeypatch):
         run(cell, params, xs, state)
         assert len(calls) == expected
     monkeypatch.setattr(compiled, "WORTH_A_THREAD", 1)
-    loops = engine._ways(cell, params).loops
+    loops = engine.ways_of(cell, params).loops
 
     def failing(loop):
         def fails(weights, xs, *rest):
@@ -345,7 +345,7 @@ def test_the_compiler_runs_once_for_a_dtype(name, compiled):
             back(hs, final, inputs=time_major)
             hs.flags.writeable = False
             back(hs, final)
-    loops = engine._ways(cell, params).loops
+    loops = engine.ways_of(cell, params).loops
     for function in (loops.forward, loops.back, compiled.loops._packed):
         dtypes = [str(signature).count("float32") > 0 for signature in function.signatures]
         assert len(dtypes) == len(set(dtypes))
@@ -518,7 +518,7 @@ def test_a_compiled_loop_can_fail(stage, threads, compiled, monkeypatch, recwarn
     monkeypatch.setattr(engine, "_failures", [])
     cell, params, xs, state = case("lstm", batch=6)
     lengths, calls = [*LENGTHS, 3, 4], []
-    loops = engine._ways(cell, params).loops
+    loops = engine.ways_of(cell, params).loops
     monkeypatch.setattr(loops, stage, fails_when_done(getattr(loops, stage), calls))
     for array in (*params, xs, *state):
         array.setflags(write=False)
@@ -539,7 +539,7 @@ def test_a_compiled_loop_can_fail_in_many_threads_of_the_caller(compiled, monkey
     """Each has its right results; one warning is given."""
     monkeypatch.setattr(engine, "_failures", [])
     cell, params, xs, state = case("gru", batch=6)
-    loops = engine._ways(cell, params).loops
+    loops = engine.ways_of(cell, params).loops
     forward, calls, ready = loops.forward, [], threading.Barrier(4)
 
     def fails(*arguments):
@@ -568,7 +568,7 @@ def test_what_is_the_callers_is_raised(error, compiled, monkeypatch):
     def fails(*arguments):
         raise error
 
-    loops = engine._ways(cell, params).loops
+    loops = engine.ways_of(cell, params).loops
     monkeypatch.setattr(loops, "forward", fails)
     monkeypatch.setattr(loops, "back", fails)
     with pytest.raises(type(error)):

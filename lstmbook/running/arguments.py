@@ -18,6 +18,7 @@ __all__ = [
     "check_backprop",
     "check_gradients",
     "check_range",
+    "check_state",
     "whole_numbers",
 ]
 
@@ -31,7 +32,7 @@ def check_arguments(
     xs = _check_xs(cell, params, xs, time_major)
     steps, batch = _steps_and_batch(xs, time_major)
     lengths = _check_lengths(lengths, batch, steps)
-    state = _check_state(cell, params, state, batch, steps)
+    state = check_state(cell, params, state, batch, steps)
     dtype = np.result_type(xs, *params, *state)
     return cast(params, dtype), xs.astype(dtype, copy=False), cast(state, dtype), lengths
 
@@ -65,7 +66,7 @@ def check_gradients(
     """
     steps, batch = _steps_and_batch(xs, time_major)
     d_hs = _check_d_hs(d_hs, steps, batch, sizes(cell, params)[1], time_major)
-    return d_hs, _check_state(cell, params, d_state, batch, steps, "d_state")
+    return d_hs, check_state(cell, params, d_state, batch, steps, "d_state")
 
 
 def cast(arrays: Any, dtype: DTypeLike) -> Any:
@@ -162,7 +163,7 @@ def _check_d_hs(d_hs: ArrayLike, steps: int, batch: int, hidden: int, time_major
     return d_hs
 
 
-def _check_state(
+def check_state(
     cell: Cell, params: Any, state: Any, batch: int, steps: int, what: str = "state"
 ) -> Any:
     """``state`` as the cell's State of ``(batch, hidden)`` arrays; zeros if None."""

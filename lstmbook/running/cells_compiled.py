@@ -27,13 +27,13 @@ from .loops import (
 
 MARKS = {
     'loops.py': '0fb1213e44f98b26',
-    'rnn': '9a79dd1048dff4e3',
-    'lstm': '555991a8cc5f93bb',
-    'peephole': 'cef3fdd6e2b7a1cf',
-    'coupled': '1b425b387373143a',
-    'coupled_peephole': 'f85a4fd198a4f296',
-    'gru': 'b5fb9fa61f737302',
-    'gru_reset_after': '50d1d188aedb2c73',
+    'rnn': 'd5e09a9f467a6fdf',
+    'lstm': 'a37f3699a712366a',
+    'peephole': 'be80b06c283a84ab',
+    'coupled': '54c07652e61166b0',
+    'coupled_peephole': '4cabab01405776a8',
+    'gru': '734b185d39c8aa06',
+    'gru_reset_after': '5eb7cf0b0563d567',
 }
 
 
@@ -63,6 +63,36 @@ def rnn_forward(weights, xs, lengths, hs, z, states):
             else:
                 copy(h[new, s], h[old, s])
     return end
+
+
+@compiled
+def rnn_stream(room, sizes):
+    batch, at = sizes[0], sizes[1:]
+    place = 3
+    W_x_0 = room[sizes[place] : sizes[place + 1]].reshape(
+        sizes[place + 2], sizes[place + 3], sizes[place + 4],
+    )
+    place += 5
+    W_0_0 = room[sizes[place] : sizes[place + 1]].reshape(
+        sizes[place + 2], sizes[place + 3], sizes[place + 4],
+    )
+    place += 5
+    b = room[sizes[place] : sizes[place + 1]].reshape(sizes[place + 2])
+    place += 3
+    z = room[sizes[place] : sizes[place + 1]].reshape(sizes[place + 2], sizes[place + 3])
+    place += 4
+    xs = room[sizes[place] : sizes[place + 1]].reshape(sizes[place + 2], sizes[place + 3])
+    place += 4
+    hs = room[sizes[place] : sizes[place + 1]].reshape(sizes[place + 2], sizes[place + 3])
+    place += 4
+    h = room[sizes[place] : sizes[place + 1]].reshape(
+        sizes[place + 2], sizes[place + 3], sizes[place + 4],
+    )
+    place += 5
+    rows = np.ones(batch, np.int64)
+    rnn_forward((W_x_0, W_0_0, b, at), (xs, 0, 1, 1), rows, (hs, 0, 1, 1), z, (h,))
+    for s in range(batch):
+        copy(h[0, s], h[1, s])
 
 
 @compiled
@@ -175,6 +205,42 @@ def lstm_forward(weights, xs, lengths, hs, z, states):
                 copy(h[new, s], h[old, s])
                 copy(c[new, s], c[old, s])
     return end
+
+
+@compiled
+def lstm_stream(room, sizes):
+    batch, at = sizes[0], sizes[1:]
+    place = 6
+    W_x_0 = room[sizes[place] : sizes[place + 1]].reshape(
+        sizes[place + 2], sizes[place + 3], sizes[place + 4],
+    )
+    place += 5
+    W_0_0 = room[sizes[place] : sizes[place + 1]].reshape(
+        sizes[place + 2], sizes[place + 3], sizes[place + 4],
+    )
+    place += 5
+    b = room[sizes[place] : sizes[place + 1]].reshape(sizes[place + 2])
+    place += 3
+    z = room[sizes[place] : sizes[place + 1]].reshape(sizes[place + 2], sizes[place + 3])
+    place += 4
+    xs = room[sizes[place] : sizes[place + 1]].reshape(sizes[place + 2], sizes[place + 3])
+    place += 4
+    hs = room[sizes[place] : sizes[place + 1]].reshape(sizes[place + 2], sizes[place + 3])
+    place += 4
+    h = room[sizes[place] : sizes[place + 1]].reshape(
+        sizes[place + 2], sizes[place + 3], sizes[place + 4],
+    )
+    place += 5
+    c = room[sizes[place] : sizes[place + 1]].reshape(
+        sizes[place + 2], sizes[place + 3], sizes[place + 4],
+    )
+    place += 5
+    rows = np.ones(batch, np.int64)
+    lstm_forward((W_x_0, W_0_0, b, at), (xs, 0, 1, 1), rows, (hs, 0, 1, 1), z, (h, c))
+    for s in range(batch):
+        copy(h[0, s], h[1, s])
+    for s in range(batch):
+        copy(c[0, s], c[1, s])
 
 
 @compiled
@@ -333,6 +399,50 @@ def peephole_forward(weights, xs, lengths, hs, z, states):
 
 
 @compiled
+def peephole_stream(room, sizes):
+    batch, at = sizes[0], sizes[1:]
+    place = 6
+    W_x_0 = room[sizes[place] : sizes[place + 1]].reshape(
+        sizes[place + 2], sizes[place + 3], sizes[place + 4],
+    )
+    place += 5
+    W_0_0 = room[sizes[place] : sizes[place + 1]].reshape(
+        sizes[place + 2], sizes[place + 3], sizes[place + 4],
+    )
+    place += 5
+    b = room[sizes[place] : sizes[place + 1]].reshape(sizes[place + 2])
+    place += 3
+    w_p_1 = room[sizes[place] : sizes[place + 1]].reshape(sizes[place + 2])
+    place += 3
+    w_p_0 = room[sizes[place] : sizes[place + 1]].reshape(sizes[place + 2])
+    place += 3
+    w_p_2 = room[sizes[place] : sizes[place + 1]].reshape(sizes[place + 2])
+    place += 3
+    z = room[sizes[place] : sizes[place + 1]].reshape(sizes[place + 2], sizes[place + 3])
+    place += 4
+    xs = room[sizes[place] : sizes[place + 1]].reshape(sizes[place + 2], sizes[place + 3])
+    place += 4
+    hs = room[sizes[place] : sizes[place + 1]].reshape(sizes[place + 2], sizes[place + 3])
+    place += 4
+    h = room[sizes[place] : sizes[place + 1]].reshape(
+        sizes[place + 2], sizes[place + 3], sizes[place + 4],
+    )
+    place += 5
+    c = room[sizes[place] : sizes[place + 1]].reshape(
+        sizes[place + 2], sizes[place + 3], sizes[place + 4],
+    )
+    place += 5
+    rows = np.ones(batch, np.int64)
+    peephole_forward(
+        (W_x_0, W_0_0, b, w_p_1, w_p_0, w_p_2, at), (xs, 0, 1, 1), rows, (hs, 0, 1, 1), z, (h, c),
+    )
+    for s in range(batch):
+        copy(h[0, s], h[1, s])
+    for s in range(batch):
+        copy(c[0, s], c[1, s])
+
+
+@compiled
 def _peephole_row_back_0(
     z_o, new_c, z_g, z_i, z_f, old_c, dear_0, d_h, d_out, d_node_0, d_z_o, d_c, d_node_2, w_p_2,
     d_z_g, d_z_i, d_z_f, d_old_c, w_p_0, w_p_1, d_w_p_0, d_w_p_1, d_w_p_2,
@@ -488,6 +598,42 @@ def coupled_forward(weights, xs, lengths, hs, z, states):
 
 
 @compiled
+def coupled_stream(room, sizes):
+    batch, at = sizes[0], sizes[1:]
+    place = 5
+    W_x_0 = room[sizes[place] : sizes[place + 1]].reshape(
+        sizes[place + 2], sizes[place + 3], sizes[place + 4],
+    )
+    place += 5
+    W_0_0 = room[sizes[place] : sizes[place + 1]].reshape(
+        sizes[place + 2], sizes[place + 3], sizes[place + 4],
+    )
+    place += 5
+    b = room[sizes[place] : sizes[place + 1]].reshape(sizes[place + 2])
+    place += 3
+    z = room[sizes[place] : sizes[place + 1]].reshape(sizes[place + 2], sizes[place + 3])
+    place += 4
+    xs = room[sizes[place] : sizes[place + 1]].reshape(sizes[place + 2], sizes[place + 3])
+    place += 4
+    hs = room[sizes[place] : sizes[place + 1]].reshape(sizes[place + 2], sizes[place + 3])
+    place += 4
+    h = room[sizes[place] : sizes[place + 1]].reshape(
+        sizes[place + 2], sizes[place + 3], sizes[place + 4],
+    )
+    place += 5
+    c = room[sizes[place] : sizes[place + 1]].reshape(
+        sizes[place + 2], sizes[place + 3], sizes[place + 4],
+    )
+    place += 5
+    rows = np.ones(batch, np.int64)
+    coupled_forward((W_x_0, W_0_0, b, at), (xs, 0, 1, 1), rows, (hs, 0, 1, 1), z, (h, c))
+    for s in range(batch):
+        copy(h[0, s], h[1, s])
+    for s in range(batch):
+        copy(c[0, s], c[1, s])
+
+
+@compiled
 def _coupled_row_back_0(
     new_c, z_o, z_g, z_f, old_c, dear_0, d_h, d_out, d_node_0, d_c, d_node_1, d_z_g, d_old_c, d_z_f,
     d_z_o,
@@ -635,6 +781,48 @@ def coupled_peephole_forward(weights, xs, lengths, hs, z, states):
                 copy(h[new, s], h[old, s])
                 copy(c[new, s], c[old, s])
     return end
+
+
+@compiled
+def coupled_peephole_stream(room, sizes):
+    batch, at = sizes[0], sizes[1:]
+    place = 5
+    W_x_0 = room[sizes[place] : sizes[place + 1]].reshape(
+        sizes[place + 2], sizes[place + 3], sizes[place + 4],
+    )
+    place += 5
+    W_0_0 = room[sizes[place] : sizes[place + 1]].reshape(
+        sizes[place + 2], sizes[place + 3], sizes[place + 4],
+    )
+    place += 5
+    b = room[sizes[place] : sizes[place + 1]].reshape(sizes[place + 2])
+    place += 3
+    w_p_0 = room[sizes[place] : sizes[place + 1]].reshape(sizes[place + 2])
+    place += 3
+    w_p_1 = room[sizes[place] : sizes[place + 1]].reshape(sizes[place + 2])
+    place += 3
+    z = room[sizes[place] : sizes[place + 1]].reshape(sizes[place + 2], sizes[place + 3])
+    place += 4
+    xs = room[sizes[place] : sizes[place + 1]].reshape(sizes[place + 2], sizes[place + 3])
+    place += 4
+    hs = room[sizes[place] : sizes[place + 1]].reshape(sizes[place + 2], sizes[place + 3])
+    place += 4
+    h = room[sizes[place] : sizes[place + 1]].reshape(
+        sizes[place + 2], sizes[place + 3], sizes[place + 4],
+    )
+    place += 5
+    c = room[sizes[place] : sizes[place + 1]].reshape(
+        sizes[place + 2], sizes[place + 3], sizes[place + 4],
+    )
+    place += 5
+    rows = np.ones(batch, np.int64)
+    coupled_peephole_forward(
+        (W_x_0, W_0_0, b, w_p_0, w_p_1, at), (xs, 0, 1, 1), rows, (hs, 0, 1, 1), z, (h, c),
+    )
+    for s in range(batch):
+        copy(h[0, s], h[1, s])
+    for s in range(batch):
+        copy(c[0, s], c[1, s])
 
 
 @compiled
@@ -794,6 +982,40 @@ def gru_forward(weights, xs, lengths, hs, z, states):
 
 
 @compiled
+def gru_stream(room, sizes):
+    batch, at = sizes[0], sizes[1:]
+    place = 5
+    W_x_0 = room[sizes[place] : sizes[place + 1]].reshape(
+        sizes[place + 2], sizes[place + 3], sizes[place + 4],
+    )
+    place += 5
+    W_0_0 = room[sizes[place] : sizes[place + 1]].reshape(
+        sizes[place + 2], sizes[place + 3], sizes[place + 4],
+    )
+    place += 5
+    W_1_0 = room[sizes[place] : sizes[place + 1]].reshape(
+        sizes[place + 2], sizes[place + 3], sizes[place + 4],
+    )
+    place += 5
+    b = room[sizes[place] : sizes[place + 1]].reshape(sizes[place + 2])
+    place += 3
+    z = room[sizes[place] : sizes[place + 1]].reshape(sizes[place + 2], sizes[place + 3])
+    place += 4
+    xs = room[sizes[place] : sizes[place + 1]].reshape(sizes[place + 2], sizes[place + 3])
+    place += 4
+    hs = room[sizes[place] : sizes[place + 1]].reshape(sizes[place + 2], sizes[place + 3])
+    place += 4
+    h = room[sizes[place] : sizes[place + 1]].reshape(
+        sizes[place + 2], sizes[place + 3], sizes[place + 4],
+    )
+    place += 5
+    rows = np.ones(batch, np.int64)
+    gru_forward((W_x_0, W_0_0, W_1_0, b, at), (xs, 0, 1, 1), rows, (hs, 0, 1, 1), z, (h,))
+    for s in range(batch):
+        copy(h[0, s], h[1, s])
+
+
+@compiled
 def _gru_row_back_0(z_n, z_z, old_h, d_h, d_out, d_node_1, d_z_n, d_z_z):
     number_0 = z_n.dtype.type(1.0)
     number_1 = z_n.dtype.type(-1.0)
@@ -948,6 +1170,36 @@ def gru_reset_after_forward(weights, xs, lengths, hs, z, states):
             else:
                 copy(h[new, s], h[old, s])
     return end
+
+
+@compiled
+def gru_reset_after_stream(room, sizes):
+    batch, at = sizes[0], sizes[1:]
+    place = 6
+    W_x_0 = room[sizes[place] : sizes[place + 1]].reshape(
+        sizes[place + 2], sizes[place + 3], sizes[place + 4],
+    )
+    place += 5
+    W_0_0 = room[sizes[place] : sizes[place + 1]].reshape(
+        sizes[place + 2], sizes[place + 3], sizes[place + 4],
+    )
+    place += 5
+    b = room[sizes[place] : sizes[place + 1]].reshape(sizes[place + 2])
+    place += 3
+    z = room[sizes[place] : sizes[place + 1]].reshape(sizes[place + 2], sizes[place + 3])
+    place += 4
+    xs = room[sizes[place] : sizes[place + 1]].reshape(sizes[place + 2], sizes[place + 3])
+    place += 4
+    hs = room[sizes[place] : sizes[place + 1]].reshape(sizes[place + 2], sizes[place + 3])
+    place += 4
+    h = room[sizes[place] : sizes[place + 1]].reshape(
+        sizes[place + 2], sizes[place + 3], sizes[place + 4],
+    )
+    place += 5
+    rows = np.ones(batch, np.int64)
+    gru_reset_after_forward((W_x_0, W_0_0, b, at), (xs, 0, 1, 1), rows, (hs, 0, 1, 1), z, (h,))
+    for s in range(batch):
+        copy(h[0, s], h[1, s])
 
 
 @compiled

@@ -55,6 +55,7 @@ class Loops:
         else:  # a reader's own cell, or a page that has changed
             name, space = name or "cell", vars(_compiled_here(text))
         self.forward, self.back = space[f"{name}_forward"], space[f"{name}_back"]
+        self.step = space[f"{name}_stream"]
         self.inputs = len(plan.inputs)
         self.groups = [*plan.inputs, *(group for groups in plan.groups for group in groups)]
         used = [node for segment in plan.segments for node in segment]
@@ -159,6 +160,26 @@ def _compiled_here(text: str) -> Any:
     vars(module)["compiled_here"] = loops.compiled_here
     exec(compile(text, "<generated loops>", "exec"), vars(module))
     return module
+
+
+def stream_room(made: Loops, params: Any, state: Any, x_size: int) -> tuple[Any, Any, list[Any]]:
+    """All that a stream needs in one piece: the memory, its sizes, and views of its last arrays:
+    ``x (batch, input)``, ``h (batch, n)``, and the parts of the state, ``(2, batch, n)``.
+    """
+    at, batch = made.starts(params), len(state[0])
+    *weights, _ = made.weights(params, at)
+    width = len(weights[len(made.groups)])
+    shapes = [(batch, width), (batch, x_size), state[0].shape]
+    arrays = [*weights, *map(np.zeros, shapes), *(np.stack([part, part]) for part in state)]
+    sizes, end = [batch, *at], 0
+    room = np.zeros(sum(array.size + 16 for array in arrays), weights[0].dtype)
+    views = []
+    for array in arrays:
+        sizes += [end, end + array.size, *array.shape]
+        views.append(room[end : end + array.size].reshape(array.shape))
+        views[-1][...] = array
+        end += (array.size + 15) // 16 * 16  # a cache line, or two
+    return room, np.array(sizes), views[len(weights) + 1 :]
 
 
 def run(loops: Loops, params: Any, xs: Any, state: Any, lengths: Any, hs: Any) -> Any:

@@ -27,7 +27,7 @@ from . import by_steps, in_numpy
 from .plan import plan_back, plan_forward
 from .program import Program, program_of
 
-__all__ = ["run", "vjp"]
+__all__ = ["can_go_back", "compiled_for", "give_up", "run", "vjp", "ways_of"]
 
 # From d_hs, d_state and whether d_xs is wanted to d_params, d_xs and d_state
 Back = Callable[[Array, Any, bool], tuple[Any, Array | None, Any]]
@@ -64,7 +64,7 @@ class Ways:
         return compiled.Loops(self.name, self.plan, self.back)
 
 
-def _ways(cell: Cell, params: Any) -> Ways | None:
+def ways_of(cell: Cell, params: Any) -> Ways | None:
     """What follows from a cell's program; None if it has to be run step by step."""
     program = program_of(cell, params)
     if program is None:
@@ -78,19 +78,19 @@ def _ways(cell: Cell, params: Any) -> Ways | None:
 
 def can_go_back(cell: Cell, params: Any) -> bool:
     """Whether there are gradients: derived from the page, or those of its ``step_vjp``."""
-    return hasattr(cell, "step_vjp") or _ways(cell, params) is not None
+    return hasattr(cell, "step_vjp") or ways_of(cell, params) is not None
 
 
 def run(cell: Cell, params: Any, xs: Array, state: Any, lengths: Array, hs: Array) -> Any:
     """Write the outputs into ``hs``, which is zero, and return the final state."""
-    ways = _ways(cell, params)
+    ways = ways_of(cell, params)
     if ways is None:
         return by_steps.run(cell, params, xs, state, lengths, hs)
-    if compiled := _compiled_for(ways, params, xs):
+    if compiled := compiled_for(ways, params, xs):
         try:
             return compiled.run(ways.loops, params, xs, state, lengths, hs)
         except Exception as error:
-            _give_up(error)
+            give_up(error)
             hs[...] = 0
     return in_numpy.run(ways.forward_list, params, xs, state, lengths, hs)
 
@@ -99,15 +99,15 @@ def vjp(
     cell: Cell, params: Any, xs: Array, state: Any, lengths: Array, hs: Array
 ) -> tuple[Any, Back]:
     """`run`, and the way back from the gradients at what it gives to those at what it takes."""
-    ways = _ways(cell, params)
+    ways = ways_of(cell, params)
     if ways is None:
         return by_steps.vjp(cell, params, xs, state, lengths, hs)
     lists = ways.forward_list, ways.back_list
-    if compiled := _compiled_for(ways, params, xs):
+    if compiled := compiled_for(ways, params, xs):
         try:
             final, compiled_back = compiled.vjp(ways.loops, params, xs, state, lengths, hs)
         except Exception as error:
-            _give_up(error)
+            give_up(error)
             hs[...] = 0
         else:
             first, shape = type(state)(*map(np.copy, state)), hs.shape
@@ -131,7 +131,7 @@ def _back_or(numpy_back: Callable[[], Back], compiled_back: Back) -> Back:
             try:
                 return compiled_back(d_hs, d_state, inputs)
             except Exception as error:
-                _give_up(error)
+                give_up(error)
             way_back = numpy_back()
         return way_back(d_hs, d_state, inputs)
 
@@ -150,12 +150,12 @@ def _compiled() -> ModuleType | None:
         from . import compiled
     except Exception as error:
         if not (isinstance(error, ModuleNotFoundError) and error.name == "numba"):
-            _give_up(error)  # such as a Numba that refuses this NumPy
+            give_up(error)  # such as a Numba that refuses this NumPy
         return None
     return compiled
 
 
-def _compiled_for(ways: Ways, params: Any, xs: Array) -> ModuleType | None:
+def compiled_for(ways: Ways, params: Any, xs: Array) -> ModuleType | None:
     """The compiled loops, if they take these inputs and have not failed yet."""
     if _failures or xs.dtype not in (np.float32, np.float64) or not xs.shape[1]:
         return None
@@ -170,7 +170,7 @@ _failures: list[str] = []  # of the compiled loops in this process; after the fi
 _failures_lock = Lock()
 
 
-def _give_up(error: Exception) -> None:
+def give_up(error: Exception) -> None:
     """No compiled loops from now on, which a warning says once.
 
     What is the caller's is raised again: no memory, an ``np.errstate``, a signal's time-out.

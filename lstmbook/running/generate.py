@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from .plan import Back, Forward
+from .plan import Back, Forward, Term
 from .program import Node, in_order
 
 __all__ = ["HEADER", "source", "written"]
@@ -354,7 +354,7 @@ def _back(name: str, back: Back, names: _Names) -> list[str]:
 
     for stage, segment in enumerate(back.segments):
         row = _Row(f"_{name}_row_back_{stage}", plan)
-        jobs: list[tuple[Node | None, Node, tuple]] = [
+        jobs: list[tuple[Node | None, Node, tuple[Term, ...]]] = [
             (s.target, s.target, s.terms) for s in segment
         ]
         if stage == final:
@@ -596,10 +596,48 @@ def _like_source(source: Node, nodes: dict[Node, str], plan: Forward, names: _Na
     return nodes[source]
 
 
+def _stream(name: str, plan: Forward, names: _Names) -> list[str]:
+    """One step in one piece of memory: a call has two arrays to look at, and no more."""
+    text = [
+        "@compiled",
+        f"def {name}_stream(room, sizes):",
+        "    batch, at = sizes[0], sizes[1:]",
+        f"    place = {len(plan.slots) + 2}",
+    ]
+
+    def piece(array: str, axes: int) -> None:
+        """Where it starts and ends, and its shape, stand in ``sizes``."""
+        shape = ", ".join(f"sizes[place + {k + 2}]" for k in range(axes))
+        text.append(f"    {array} = room[sizes[place] : sizes[place + 1]].reshape({shape})")
+        text.append(f"    place += {axes + 2}")
+
+    for g in names.groups:
+        piece(f"W_{g}", 3)  # (panels, m, columns)
+    for array in ("b", *map(names.vector, names.vectors)):
+        piece(array, 1)
+    for array in ("z", "xs", "hs"):
+        piece(array, 2)  # (batch, n)
+    for state in names.states:
+        piece(state, 3)  # (2, batch, n)
+    weights = [*(f"W_{g}" for g in names.groups), "b", *map(names.vector, names.vectors), "at"]
+    states = ", ".join(names.states) + ("," if len(names.states) == 1 else "")
+    text += [
+        "    rows = np.ones(batch, np.int64)",
+        f"    {name}_forward(({', '.join(weights)}), (xs, 0, 1, 1), rows, (hs, 0, 1, 1), z, ({states}))",
+    ]
+    for state in names.states:
+        text += [
+            "    for s in range(batch):",
+            f"        copy({state}[0, s], {state}[1, s])",
+        ]
+    return text
+
+
 def source(name: str, plan: Forward, back: Back) -> str:
-    """The loops of a cell, forward and back."""
+    """The loops of a cell, forward and back, and its step for a stream."""
     names = _Names(plan)
-    lines = [*_forward(name, plan, names), "", "", *_back(name, back, names)]
+    lines = [*_forward(name, plan, names), "", "", *_stream(name, plan, names), "", ""]
+    lines += _back(name, back, names)
     return "\n".join(part for line in lines for part in _wrapped(line)) + "\n"
 
 

@@ -185,11 +185,11 @@ class ForwardList(Places):
             self.do(np.multiply, out, half, out)
             self.do(np.add, out, half, out)
         elif op == "at_least":
-            self.do(_at_least, *places, out)
+            self.do(_at_least, places[0], places[1], out)
         elif op in _ONE:
             self.do(_ONE[op], places[0], 0, out)
         else:
-            self.do(_TWO[op], *places, out)
+            self.do(_TWO[op], places[0], places[1], out)
 
 
 def _way(leaf: Node, end: Node) -> list[Node]:
@@ -537,7 +537,7 @@ class _WayBack:
         for k in range(len(self.plan.slots)):
             dz[self.weights.rows(k, k)] = values[listed.first[k]] if k in listed.first else 0
         d_x = np.zeros((x.shape[1], len(x)), self.dtype) if self._has("d_x") else None
-        dynamic = []
+        dynamic: list[tuple[int, Any]] = []
         for number, (name, *which) in listed.dynamic:
             if name == "d_slots":
                 dynamic.append((number, dz[self.weights.rows(*which)]))
@@ -638,7 +638,7 @@ class _WayBack:
             return len(self.arrays[like])
         kind, *inner = list(self.listed.numbers)[like]
         if kind == "d_output":
-            return self.d_hs.shape[2]
+            return int(self.d_hs.shape[2])
         return self._wide(like, inner)
 
     def _collect(

@@ -171,7 +171,7 @@ def _places(lefts: list[list[Node]]) -> list[int]:
     sides = list(dict.fromkeys(left for each in lefts for left in each))
     members = [[left in each for each in lefts] for left in sides]
 
-    def pieces(order: tuple[int, ...]) -> int:
+    def pieces(order: list[int]) -> int:
         return sum(
             sum(here and not before for before, here in zip([False, *row], row, strict=False))
             for row in ([member[k] for k in order] for member in members)
@@ -183,8 +183,8 @@ def _places(lefts: list[list[Node]]) -> list[int]:
     ]
     if len(kinds) > 6:
         return [k for each in of_kind for k in each]
-    orders = (tuple(k for each in order for k in each) for order in permutations(of_kind))
-    return list(min(orders, key=pieces))
+    orders = [[k for each in order for k in each] for order in permutations(of_kind)]
+    return min(orders, key=pieces)
 
 
 def _runs(left: Node, matrices: list[list[Node]]) -> list[Group]:

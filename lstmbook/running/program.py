@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Node", "NotRecordableError", "Program", "evaluate", "program_of"]
+__all__ = ["Node", "NotRecordableError", "Program", "evaluate", "program_of", "record"]
 
 
 class NotRecordableError(TypeError):
