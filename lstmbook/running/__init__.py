@@ -106,7 +106,12 @@ def run(
     ((2, 5, 3), (2, 3))
     """
     cell = find(cell)
+    whole = state is None and lengths is None
+    if whole and (quick := engine.quick_run(cell, params, xs, time_major)):
+        return quick
     params, xs, state, lengths = check_arguments(cell, params, xs, state, lengths, time_major)
+    if whole:
+        engine.remember(cell, params, xs)
     hs = np.zeros((*xs.shape[:2], sizes(cell, params)[1]), xs.dtype)
     xs, out = _time_first(xs, time_major), _time_first(hs, time_major)
     return hs, engine.run(cell, params, xs, state, lengths, out)

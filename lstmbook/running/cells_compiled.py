@@ -15,10 +15,12 @@ from .loops import (
     compiled,
     copy,
     fill,
+    pack_here,
     padded,
     place,
     project,
     sigmoid,
+    steps_at_once,
     steps_of_a_block,
     tanh,
     zero,
@@ -26,14 +28,14 @@ from .loops import (
 )
 
 MARKS = {
-    'loops.py': '0fb1213e44f98b26',
-    'rnn': 'd5e09a9f467a6fdf',
-    'lstm': 'a37f3699a712366a',
-    'peephole': 'be80b06c283a84ab',
-    'coupled': '54c07652e61166b0',
-    'coupled_peephole': '4cabab01405776a8',
-    'gru': '734b185d39c8aa06',
-    'gru_reset_after': '5eb7cf0b0563d567',
+    'loops.py': '7c8210d90da1996f',
+    'rnn': '3e0168d01ab9aa9f',
+    'lstm': 'f3a0fd6926a9c664',
+    'peephole': '9a26d4681f41aeba',
+    'coupled': '6e2c0756bf723c55',
+    'coupled_peephole': '4bf39ab17a39988a',
+    'gru': 'a7b1255351851192',
+    'gru_reset_after': '35e7172e105ede60',
 }
 
 
@@ -67,7 +69,8 @@ def rnn_forward(weights, xs, lengths, hs, z, states):
 
 @compiled
 def rnn_stream(room, sizes):
-    batch, at = sizes[0], sizes[1:]
+    batch = sizes[0]
+    at = sizes[1], sizes[2]
     place = 3
     W_x_0 = room[sizes[place] : sizes[place + 1]].reshape(
         sizes[place + 2], sizes[place + 3], sizes[place + 4],
@@ -90,9 +93,30 @@ def rnn_stream(room, sizes):
     )
     place += 5
     rows = np.ones(batch, np.int64)
-    rnn_forward((W_x_0, W_0_0, b, at), (xs, 0, 1, 1), rows, (hs, 0, 1, 1), z, (h,))
+    weights = W_x_0, W_0_0, b, at
+    rnn_forward(weights, (xs, 0, 1, 1), rows, (hs, 0, 1, 1), z, (h,))
     for s in range(batch):
         copy(h[0, s], h[1, s])
+
+
+@compiled
+def rnn_alone(params_W_x, params_W_h, params_b, xs, hs, h, per_sequence, per_step, end):
+    batch = len(h)
+    n_0 = params_W_h.shape[2]
+    at_0 = 0
+    at = (at_0, at_0 + n_0)
+    W_x_0 = pack_here(params_W_x[0 : 1])
+    W_0_0 = pack_here(params_W_h[0 : 1])
+    width = max(at_0 + W_x_0.shape[0] * W_x_0.shape[2], at_0 + W_0_0.shape[0] * W_0_0.shape[2])
+    b = np.zeros(width, xs.dtype)
+    add(b[at_0 :], params_b[0])
+    z = np.empty((steps_at_once(batch) * batch, width), xs.dtype)
+    both_h = np.empty((2, batch, h.shape[1]), xs.dtype)
+    both_h[0] = h
+    inputs, outputs = (xs, 0, per_sequence, per_step), (hs, 0, per_sequence, per_step)
+    steps = np.full(batch, end)
+    rnn_forward((W_x_0, W_0_0, b, at), inputs, steps, outputs, z, (both_h,))
+    h[:] = both_h[end % 2]
 
 
 @compiled
@@ -209,7 +233,8 @@ def lstm_forward(weights, xs, lengths, hs, z, states):
 
 @compiled
 def lstm_stream(room, sizes):
-    batch, at = sizes[0], sizes[1:]
+    batch = sizes[0]
+    at = sizes[1], sizes[2], sizes[3], sizes[4], sizes[5]
     place = 6
     W_x_0 = room[sizes[place] : sizes[place + 1]].reshape(
         sizes[place + 2], sizes[place + 3], sizes[place + 4],
@@ -236,11 +261,44 @@ def lstm_stream(room, sizes):
     )
     place += 5
     rows = np.ones(batch, np.int64)
-    lstm_forward((W_x_0, W_0_0, b, at), (xs, 0, 1, 1), rows, (hs, 0, 1, 1), z, (h, c))
+    weights = W_x_0, W_0_0, b, at
+    lstm_forward(weights, (xs, 0, 1, 1), rows, (hs, 0, 1, 1), z, (h, c))
     for s in range(batch):
         copy(h[0, s], h[1, s])
     for s in range(batch):
         copy(c[0, s], c[1, s])
+
+
+@compiled
+def lstm_alone(params_W_x, params_W_h, params_b, xs, hs, h, c, per_sequence, per_step, end):
+    batch = len(h)
+    n_0 = params_W_h.shape[2]
+    at_0 = 0
+    n_1 = params_W_h.shape[2]
+    at_1 = at_0 + n_0
+    n_2 = params_W_h.shape[2]
+    at_2 = at_1 + n_1
+    n_3 = params_W_h.shape[2]
+    at_3 = at_2 + n_2
+    at = (at_0, at_1, at_2, at_3, at_3 + n_3)
+    W_x_0 = pack_here(params_W_x[0 : 4])
+    W_0_0 = pack_here(params_W_h[0 : 4])
+    width = max(at_0 + W_x_0.shape[0] * W_x_0.shape[2], at_0 + W_0_0.shape[0] * W_0_0.shape[2])
+    b = np.zeros(width, xs.dtype)
+    add(b[at_0 :], params_b[0])
+    add(b[at_1 :], params_b[1])
+    add(b[at_2 :], params_b[2])
+    add(b[at_3 :], params_b[3])
+    z = np.empty((steps_at_once(batch) * batch, width), xs.dtype)
+    both_h = np.empty((2, batch, h.shape[1]), xs.dtype)
+    both_h[0] = h
+    both_c = np.empty((2, batch, c.shape[1]), xs.dtype)
+    both_c[0] = c
+    inputs, outputs = (xs, 0, per_sequence, per_step), (hs, 0, per_sequence, per_step)
+    steps = np.full(batch, end)
+    lstm_forward((W_x_0, W_0_0, b, at), inputs, steps, outputs, z, (both_h, both_c))
+    h[:] = both_h[end % 2]
+    c[:] = both_c[end % 2]
 
 
 @compiled
@@ -400,7 +458,8 @@ def peephole_forward(weights, xs, lengths, hs, z, states):
 
 @compiled
 def peephole_stream(room, sizes):
-    batch, at = sizes[0], sizes[1:]
+    batch = sizes[0]
+    at = sizes[1], sizes[2], sizes[3], sizes[4], sizes[5]
     place = 6
     W_x_0 = room[sizes[place] : sizes[place + 1]].reshape(
         sizes[place + 2], sizes[place + 3], sizes[place + 4],
@@ -433,13 +492,51 @@ def peephole_stream(room, sizes):
     )
     place += 5
     rows = np.ones(batch, np.int64)
-    peephole_forward(
-        (W_x_0, W_0_0, b, w_p_1, w_p_0, w_p_2, at), (xs, 0, 1, 1), rows, (hs, 0, 1, 1), z, (h, c),
-    )
+    weights = W_x_0, W_0_0, b, w_p_1, w_p_0, w_p_2, at
+    peephole_forward(weights, (xs, 0, 1, 1), rows, (hs, 0, 1, 1), z, (h, c))
     for s in range(batch):
         copy(h[0, s], h[1, s])
     for s in range(batch):
         copy(c[0, s], c[1, s])
+
+
+@compiled
+def peephole_alone(
+    params_W_x, params_W_h, params_b, params_p, xs, hs, h, c, per_sequence, per_step, end,
+):
+    batch = len(h)
+    n_0 = params_W_h.shape[2]
+    at_0 = 0
+    n_1 = params_W_h.shape[2]
+    at_1 = at_0 + n_0
+    n_2 = params_W_h.shape[2]
+    at_2 = at_1 + n_1
+    n_3 = params_W_h.shape[2]
+    at_3 = at_2 + n_2
+    at = (at_0, at_1, at_2, at_3, at_3 + n_3)
+    W_x_0 = pack_here(params_W_x[0 : 4])
+    W_0_0 = pack_here(params_W_h[0 : 4])
+    width = max(at_0 + W_x_0.shape[0] * W_x_0.shape[2], at_0 + W_0_0.shape[0] * W_0_0.shape[2])
+    b = np.zeros(width, xs.dtype)
+    add(b[at_0 :], params_b[0])
+    add(b[at_1 :], params_b[1])
+    add(b[at_2 :], params_b[2])
+    add(b[at_3 :], params_b[3])
+    w_p_1 = params_p[1]
+    w_p_0 = params_p[0]
+    w_p_2 = params_p[2]
+    z = np.empty((steps_at_once(batch) * batch, width), xs.dtype)
+    both_h = np.empty((2, batch, h.shape[1]), xs.dtype)
+    both_h[0] = h
+    both_c = np.empty((2, batch, c.shape[1]), xs.dtype)
+    both_c[0] = c
+    inputs, outputs = (xs, 0, per_sequence, per_step), (hs, 0, per_sequence, per_step)
+    steps = np.full(batch, end)
+    peephole_forward(
+        (W_x_0, W_0_0, b, w_p_1, w_p_0, w_p_2, at), inputs, steps, outputs, z, (both_h, both_c),
+    )
+    h[:] = both_h[end % 2]
+    c[:] = both_c[end % 2]
 
 
 @compiled
@@ -599,7 +696,8 @@ def coupled_forward(weights, xs, lengths, hs, z, states):
 
 @compiled
 def coupled_stream(room, sizes):
-    batch, at = sizes[0], sizes[1:]
+    batch = sizes[0]
+    at = sizes[1], sizes[2], sizes[3], sizes[4]
     place = 5
     W_x_0 = room[sizes[place] : sizes[place + 1]].reshape(
         sizes[place + 2], sizes[place + 3], sizes[place + 4],
@@ -626,11 +724,41 @@ def coupled_stream(room, sizes):
     )
     place += 5
     rows = np.ones(batch, np.int64)
-    coupled_forward((W_x_0, W_0_0, b, at), (xs, 0, 1, 1), rows, (hs, 0, 1, 1), z, (h, c))
+    weights = W_x_0, W_0_0, b, at
+    coupled_forward(weights, (xs, 0, 1, 1), rows, (hs, 0, 1, 1), z, (h, c))
     for s in range(batch):
         copy(h[0, s], h[1, s])
     for s in range(batch):
         copy(c[0, s], c[1, s])
+
+
+@compiled
+def coupled_alone(params_W_x, params_W_h, params_b, xs, hs, h, c, per_sequence, per_step, end):
+    batch = len(h)
+    n_0 = params_W_h.shape[2]
+    at_0 = 0
+    n_1 = params_W_h.shape[2]
+    at_1 = at_0 + n_0
+    n_2 = params_W_h.shape[2]
+    at_2 = at_1 + n_1
+    at = (at_0, at_1, at_2, at_2 + n_2)
+    W_x_0 = pack_here(params_W_x[0 : 3])
+    W_0_0 = pack_here(params_W_h[0 : 3])
+    width = max(at_0 + W_x_0.shape[0] * W_x_0.shape[2], at_0 + W_0_0.shape[0] * W_0_0.shape[2])
+    b = np.zeros(width, xs.dtype)
+    add(b[at_0 :], params_b[0])
+    add(b[at_1 :], params_b[1])
+    add(b[at_2 :], params_b[2])
+    z = np.empty((steps_at_once(batch) * batch, width), xs.dtype)
+    both_h = np.empty((2, batch, h.shape[1]), xs.dtype)
+    both_h[0] = h
+    both_c = np.empty((2, batch, c.shape[1]), xs.dtype)
+    both_c[0] = c
+    inputs, outputs = (xs, 0, per_sequence, per_step), (hs, 0, per_sequence, per_step)
+    steps = np.full(batch, end)
+    coupled_forward((W_x_0, W_0_0, b, at), inputs, steps, outputs, z, (both_h, both_c))
+    h[:] = both_h[end % 2]
+    c[:] = both_c[end % 2]
 
 
 @compiled
@@ -785,7 +913,8 @@ def coupled_peephole_forward(weights, xs, lengths, hs, z, states):
 
 @compiled
 def coupled_peephole_stream(room, sizes):
-    batch, at = sizes[0], sizes[1:]
+    batch = sizes[0]
+    at = sizes[1], sizes[2], sizes[3], sizes[4]
     place = 5
     W_x_0 = room[sizes[place] : sizes[place + 1]].reshape(
         sizes[place + 2], sizes[place + 3], sizes[place + 4],
@@ -816,13 +945,47 @@ def coupled_peephole_stream(room, sizes):
     )
     place += 5
     rows = np.ones(batch, np.int64)
-    coupled_peephole_forward(
-        (W_x_0, W_0_0, b, w_p_0, w_p_1, at), (xs, 0, 1, 1), rows, (hs, 0, 1, 1), z, (h, c),
-    )
+    weights = W_x_0, W_0_0, b, w_p_0, w_p_1, at
+    coupled_peephole_forward(weights, (xs, 0, 1, 1), rows, (hs, 0, 1, 1), z, (h, c))
     for s in range(batch):
         copy(h[0, s], h[1, s])
     for s in range(batch):
         copy(c[0, s], c[1, s])
+
+
+@compiled
+def coupled_peephole_alone(
+    params_W_x, params_W_h, params_b, params_p, xs, hs, h, c, per_sequence, per_step, end,
+):
+    batch = len(h)
+    n_0 = params_W_h.shape[2]
+    at_0 = 0
+    n_1 = params_W_h.shape[2]
+    at_1 = at_0 + n_0
+    n_2 = params_W_h.shape[2]
+    at_2 = at_1 + n_1
+    at = (at_0, at_1, at_2, at_2 + n_2)
+    W_x_0 = pack_here(params_W_x[0 : 3])
+    W_0_0 = pack_here(params_W_h[0 : 3])
+    width = max(at_0 + W_x_0.shape[0] * W_x_0.shape[2], at_0 + W_0_0.shape[0] * W_0_0.shape[2])
+    b = np.zeros(width, xs.dtype)
+    add(b[at_0 :], params_b[0])
+    add(b[at_1 :], params_b[1])
+    add(b[at_2 :], params_b[2])
+    w_p_0 = params_p[0]
+    w_p_1 = params_p[1]
+    z = np.empty((steps_at_once(batch) * batch, width), xs.dtype)
+    both_h = np.empty((2, batch, h.shape[1]), xs.dtype)
+    both_h[0] = h
+    both_c = np.empty((2, batch, c.shape[1]), xs.dtype)
+    both_c[0] = c
+    inputs, outputs = (xs, 0, per_sequence, per_step), (hs, 0, per_sequence, per_step)
+    steps = np.full(batch, end)
+    coupled_peephole_forward(
+        (W_x_0, W_0_0, b, w_p_0, w_p_1, at), inputs, steps, outputs, z, (both_h, both_c),
+    )
+    h[:] = both_h[end % 2]
+    c[:] = both_c[end % 2]
 
 
 @compiled
@@ -983,7 +1146,8 @@ def gru_forward(weights, xs, lengths, hs, z, states):
 
 @compiled
 def gru_stream(room, sizes):
-    batch, at = sizes[0], sizes[1:]
+    batch = sizes[0]
+    at = sizes[1], sizes[2], sizes[3], sizes[4]
     place = 5
     W_x_0 = room[sizes[place] : sizes[place + 1]].reshape(
         sizes[place + 2], sizes[place + 3], sizes[place + 4],
@@ -1010,9 +1174,40 @@ def gru_stream(room, sizes):
     )
     place += 5
     rows = np.ones(batch, np.int64)
-    gru_forward((W_x_0, W_0_0, W_1_0, b, at), (xs, 0, 1, 1), rows, (hs, 0, 1, 1), z, (h,))
+    weights = W_x_0, W_0_0, W_1_0, b, at
+    gru_forward(weights, (xs, 0, 1, 1), rows, (hs, 0, 1, 1), z, (h,))
     for s in range(batch):
         copy(h[0, s], h[1, s])
+
+
+@compiled
+def gru_alone(params_W_x, params_W_h, params_b, xs, hs, h, per_sequence, per_step, end):
+    batch = len(h)
+    n_0 = params_W_h.shape[2]
+    at_0 = 0
+    n_1 = params_W_h.shape[2]
+    at_1 = at_0 + n_0
+    n_2 = params_W_h.shape[2]
+    at_2 = at_1 + n_1
+    at = (at_0, at_1, at_2, at_2 + n_2)
+    W_x_0 = pack_here(params_W_x[0 : 3])
+    W_0_0 = pack_here(params_W_h[0 : 2])
+    W_1_0 = pack_here(params_W_h[2 : 3])
+    width = max(
+        at_0 + W_x_0.shape[0] * W_x_0.shape[2], at_0 + W_0_0.shape[0] * W_0_0.shape[2],
+        at_2 + W_1_0.shape[0] * W_1_0.shape[2],
+    )
+    b = np.zeros(width, xs.dtype)
+    add(b[at_0 :], params_b[0])
+    add(b[at_1 :], params_b[1])
+    add(b[at_2 :], params_b[2])
+    z = np.empty((steps_at_once(batch) * batch, width), xs.dtype)
+    both_h = np.empty((2, batch, h.shape[1]), xs.dtype)
+    both_h[0] = h
+    inputs, outputs = (xs, 0, per_sequence, per_step), (hs, 0, per_sequence, per_step)
+    steps = np.full(batch, end)
+    gru_forward((W_x_0, W_0_0, W_1_0, b, at), inputs, steps, outputs, z, (both_h,))
+    h[:] = both_h[end % 2]
 
 
 @compiled
@@ -1174,7 +1369,8 @@ def gru_reset_after_forward(weights, xs, lengths, hs, z, states):
 
 @compiled
 def gru_reset_after_stream(room, sizes):
-    batch, at = sizes[0], sizes[1:]
+    batch = sizes[0]
+    at = sizes[1], sizes[2], sizes[3], sizes[4], sizes[5]
     place = 6
     W_x_0 = room[sizes[place] : sizes[place + 1]].reshape(
         sizes[place + 2], sizes[place + 3], sizes[place + 4],
@@ -1197,7 +1393,8 @@ def gru_reset_after_stream(room, sizes):
     )
     place += 5
     rows = np.ones(batch, np.int64)
-    gru_reset_after_forward((W_x_0, W_0_0, b, at), (xs, 0, 1, 1), rows, (hs, 0, 1, 1), z, (h,))
+    weights = W_x_0, W_0_0, b, at
+    gru_reset_after_forward(weights, (xs, 0, 1, 1), rows, (hs, 0, 1, 1), z, (h,))
     for s in range(batch):
         copy(h[0, s], h[1, s])
 

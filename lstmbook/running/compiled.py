@@ -19,18 +19,24 @@ Back, ``loop(weights, xs, lengths, d_hs, d_xs, z, states, d_states, gradients)``
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import pairwise
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numba import config
+from numba.misc.appdirs import AppDirs
 
 from . import cells_compiled, loops
-from .generate import HEADER, mark, source
-from .loops import locked, pack, padded
-from .plan import Back, Forward, Group
+from .generate import HEADER, mark, source, vectors_of
+from .loops import pack, padded
+from .plan import Back, Forward
 from .program import Node, weight
 
 __all__ = ["Loops", "run", "threads", "vjp"]
@@ -55,110 +61,153 @@ class Loops:
         else:  # a reader's own cell, or a page that has changed
             name, space = name or "cell", vars(_compiled_here(text))
         self.forward, self.back = space[f"{name}_forward"], space[f"{name}_back"]
-        self.step = space[f"{name}_stream"]
+        self.step: Any = space[f"{name}_stream"]
+        self.alone: Any = space.get(f"{name}_alone")
         self.inputs = len(plan.inputs)
         self.groups = [*plan.inputs, *(group for groups in plan.groups for group in groups)]
-        used = [node for segment in plan.segments for node in segment]
-        leaves = [a for node in (*used, plan.output, *plan.state) for a in (node, *node.args)]
-        self.vectors = list(dict.fromkeys(n for n in _ordered(leaves) if n.op == "vector"))
-        # The group whose sums are those of a slot's biases
-        self.sums = [
-            next(
-                k
-                for k, group in enumerate(self.groups)
-                if group.first <= slot < group.first + len(group.matrices)
-            )
-            for slot in range(len(plan.slots))
+        self.vectors = vectors_of(plan)
+        fields = list(plan.program.params)
+        self.widths = [fields.index(slot.products[0].args[1].value[0]) for slot in plan.slots]
+        self.sides = [_block([matrix.value for matrix in group.matrices]) for group in self.groups]
+        self.biases = list(self._biases())
+
+    def _biases(self) -> Iterator[tuple[int, int, int, str, Any]]:
+        """Runs of slots and their biases: first and last slot, the group that sums them, the field,
+        and its gates: a slice, or None.
+        """
+        of = [
+            next(k for k, g in enumerate(self.groups) if 0 <= slot - g.first < len(g.matrices))
+            for slot in range(len(self.plan.slots))
         ]
+        first = 0
+        while first < len(of):
+            values = [bias.value for bias in self.plan.slots[first].biases]
+            last = first
+            while len(values) == last + 1 - first and last + 1 < len(of):  # one for each so far
+                more = [*values, *(bias.value for bias in self.plan.slots[last + 1].biases)]
+                if of[last + 1] != of[first] or len(more) != len(values) + 1 or not _block(more):
+                    break
+                values, last = more, last + 1
+            if block := _block(values) if last > first else None:
+                yield first, last, of[first], *block
+            else:
+                for field, gate in values:
+                    gates = None if gate is None else slice(gate, gate + 1)
+                    yield first, first, of[first], field, gates
+            first = last + 1
 
     def starts(self, params: Any) -> tuple[int, ...]:
         """Where each slot starts in a row, and where the last ends."""
         at = [0]
-        for slot in self.plan.slots:
-            at.append(at[-1] + weight(params, slot.products[0].args[1]).shape[-1])
+        for field in self.widths:
+            at.append(at[-1] + params[field].shape[-1])
         return tuple(at)
+
+    def side(self, params: Any, k: int) -> Any:
+        """The matrices of a group as ``(gates, m, n)``, not copied where they lie side by side."""
+        if block := self.sides[k]:
+            field, gates = block
+            array = getattr(params, field)
+            return array[None] if gates is None else array[gates]
+        arrays = [weight(params, matrix) for matrix in self.groups[k].matrices]
+        if len({array.shape[1] for array in arrays}) == 1:
+            return np.stack(arrays)
+        return np.concatenate(arrays, axis=1)[None]
 
     def weights(self, params: Any, at: tuple[int, ...]) -> tuple[Any, ...]:
         """The weights forward; the bias is as long as a row, which the products write into."""
-        packed = [pack(_side(params, group)) for group in self.groups]
+        packed = [pack(self.side(params, k)) for k in range(len(self.groups))]
         ends = [
             at[g.first] + W.shape[0] * W.shape[2] for g, W in zip(self.groups, packed, strict=True)
         ]
         row = np.zeros(max(ends), packed[0].dtype)
-        for k, slot in enumerate(self.plan.slots):
-            for bias in slot.biases:
-                row[at[k] : at[k + 1]] += weight(params, bias)
+        for first, last, _, field, gates in self.biases:
+            array = getattr(params, field)
+            row[at[first] : at[last + 1]] += (array if gates is None else array[gates]).ravel()
         return *packed, row, *self._vectors(params), at
 
     def weights_back(self, params: Any, at: tuple[int, ...]) -> tuple[Any, ...]:
         """The weights on the way back: transposed, the slots one below the other."""
-        sides = (_side(params, group).swapaxes(1, 2) for group in self.groups)
+        sides = (self.side(params, k).swapaxes(1, 2) for k in range(len(self.groups)))
         packed = [pack(W.reshape(1, -1, W.shape[2])) for W in sides]
         return *packed, *self._vectors(params), at
 
     def _vectors(self, params: Any) -> list[Any]:
-        return [locked(weight(params, node)) for node in self.vectors]
+        return [np.array(weight(params, node)) for node in self.vectors]
 
-    def no_gradients(self, params: Any) -> tuple[Any, ...]:
+    def no_gradients(self, params: Any, at: tuple[int, ...]) -> tuple[Any, ...]:
         """Zeros to add to, with a row more for the biases."""
         zeros = []
         for group in self.groups:
-            shapes = [weight(params, matrix).shape for matrix in group.matrices]
-            columns = padded(sum(n for _, n in shapes), params[0])
-            zeros.append(np.zeros((shapes[0][0] + 1, columns), params[0].dtype))
+            columns = padded(at[group.first + len(group.matrices)] - at[group.first], params[0])
+            rows = weight(params, group.matrices[0]).shape[0] + 1
+            zeros.append(np.zeros((rows, columns), params[0].dtype))
         zeros += [np.zeros_like(weight(params, node)) for node in self.vectors]
         return tuple(zeros)
 
     def d_params(self, params: Any, at: tuple[int, ...], gradients: list[Any]) -> Any:
         """The gradients as Params."""
         sums = {field: np.zeros_like(array) for field, array in params._asdict().items()}
-
-        def add(node: Node, gradient: Any) -> None:
-            field, gate = node.value
-            total = sums[field] if gate is None else sums[field][gate]
-            total += gradient
-
-        for group, d_W in zip(self.groups, gradients, strict=False):
-            for k, matrix in enumerate(group.matrices, group.first):
-                start = at[k] - at[group.first]
-                add(matrix, d_W[:-1, start : start + at[k + 1] - at[k]])
-        for k, slot in enumerate(self.plan.slots):
-            start = at[k] - at[self.groups[self.sums[k]].first]
-            for bias in slot.biases:
-                add(bias, gradients[self.sums[k]][-1, start : start + at[k + 1] - at[k]])
+        for k, (group, d_W) in enumerate(zip(self.groups, gradients, strict=False)):
+            if (block := self.sides[k]) and block[1] is not None:
+                total = sums[block[0]][block[1]]  # (gates, m, n)
+                gates, m, n = total.shape
+                total += d_W[:-1, : gates * n].reshape(m, gates, n).swapaxes(0, 1)
+                continue
+            for slot, matrix in enumerate(group.matrices, group.first):
+                start = at[slot] - at[group.first]
+                _part(sums, matrix)[...] += d_W[:-1, start : start + at[slot + 1] - at[slot]]
+        for first, last, k, field, gates in self.biases:
+            start = at[self.groups[k].first]
+            total = sums[field] if gates is None else sums[field][gates]
+            found = gradients[k][-1, at[first] - start : at[last + 1] - start]
+            total += found.reshape(total.shape)
         for node, d in zip(self.vectors, gradients[len(self.groups) :], strict=True):
-            add(node, d)
+            _part(sums, node)[...] += d
         return type(params)(**sums)
 
 
-def _ordered(leaves: list[Node]) -> list[Node]:
-    from .program import in_order
+def _block(values: list[tuple[str, int | None]]) -> tuple[str, slice | None] | None:
+    """The field and the gates of leaves that lie side by side in it; None if they do not."""
+    fields, gates = {field for field, _ in values}, [gate for _, gate in values]
+    if len(fields) != 1:
+        return None
+    if gates == [None]:
+        return fields.pop(), None
+    first = gates[0]
+    if first is None or gates != list(range(first, first + len(gates))):
+        return None
+    return fields.pop(), slice(first, first + len(gates))
 
-    return in_order(leaves)
 
-
-def _side(params: Any, group: Group) -> Any:
-    """The matrices of a group as ``(gates, m, n)``, without a copy where they lie side by side."""
-    fields = {matrix.value[0] for matrix in group.matrices}
-    gates = [matrix.value[1] for matrix in group.matrices]
-    if len(fields) == 1 and None not in gates and gates == list(range(gates[0], gates[-1] + 1)):
-        return getattr(params, fields.pop())[gates[0] : gates[-1] + 1]
-    arrays = [weight(params, matrix) for matrix in group.matrices]
-    if len({array.shape[1] for array in arrays}) == 1:
-        return np.stack(arrays)
-    return np.concatenate(arrays, axis=1)[None]
+def _part(sums: dict[str, Any], node: Node) -> Any:
+    """A view of the array of a leaf of weights."""
+    field, gate = node.value
+    return sums[field] if gate is None else sums[field][gate]
 
 
 @lru_cache(maxsize=64)
 def _compiled_here(text: str) -> Any:
-    """A module of loops that lie in no file: compiled once for each process."""
-    from types import ModuleType
-
-    module = ModuleType(f"{__package__}.cells_compiled_here")
-    text = HEADER.replace("from .loops", f"from {__package__}.loops") + text
-    text = text.replace("@compiled\n", "@compiled_here\n")
-    vars(module)["compiled_here"] = loops.compiled_here
-    exec(compile(text, "<generated loops>", "exec"), vars(module))
+    """A module of loops for a reader's own cell, in a folder of the user's cache, so that the next
+    process finds what Numba has compiled; where none can be written, in this process alone.
+    """
+    name = f"lstmbook_cell_{mark(text + cells_compiled.MARKS['loops.py'])}"
+    text = HEADER.replace("from .loops", f"from {__package__}.loops") + "\n\n" + text
+    try:
+        folder = Path(config.CACHE_DIR or AppDirs("lstmbook").user_cache_dir) / "cells"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = folder / f"{name}.py"
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            part = path.with_name(f"{name}.{os.getpid()}.part")
+            part.write_text(text, encoding="utf-8")
+            os.replace(part, path)
+        where = str(path)
+    except OSError:
+        text = text.replace("    compiled,\n", "    compiled_here as compiled,\n")
+        where = "<generated loops>"
+    module = ModuleType(name)
+    sys.modules[name] = module
+    exec(compile(text, where, "exec"), vars(module))
     return module
 
 
@@ -180,6 +229,17 @@ def stream_room(made: Loops, params: Any, state: Any, x_size: int) -> tuple[Any,
         views[-1][...] = array
         end += (array.size + 15) // 16 * 16  # a cache line, or two
     return room, np.array(sizes), views[len(weights) + 1 :]
+
+
+def run_alone(made: Loops, params: Any, xs: Any, state: Any, hs: Any, time_major: bool) -> Any:
+    """A run in this thread with all steps: nothing is arranged here. The arrays are contiguous and
+    writable; ``xs`` and ``hs`` as the caller has them; ``state`` is overwritten and returned.
+    """
+    first, second, x_size = xs.shape
+    steps, rows = (first, (1, second)) if time_major else (second, (second, 1))
+    inputs, outputs = xs.reshape(-1, x_size), hs.reshape(-1, hs.shape[2])
+    made.alone(*params, inputs, outputs, *state, *rows, steps)
+    return state
 
 
 def run(loops: Loops, params: Any, xs: Any, state: Any, lengths: Any, hs: Any) -> Any:
@@ -208,7 +268,7 @@ def _forward(
     at = made.starts(params)
     weights, dtype = made.weights(params, at), xs.dtype
     width = len(weights[len(made.groups)])
-    x, out, lengths = _rows(xs, lock=True), _rows(hs), lengths.astype(np.int64)
+    x, out, lengths = _rows(xs), _rows(hs), lengths.astype(np.int64)
     final = type(state)(*[np.empty(first.shape, dtype) for first in state])
 
     def part(rows: slice) -> Any:
@@ -239,13 +299,13 @@ def _back(
     at = made.starts(params)
     d_xs = np.zeros_like(xs if inputs else xs[:0])
     weights = made.weights_back(params, at)
-    all_rows = [_rows(xs, lock=True), _rows(d_hs, lock=True), _rows(d_xs)]
+    all_rows = [_rows(xs), _rows(d_hs), _rows(d_xs)]
     d_first = [np.empty_like(part) for part in d_state]
 
     def part(piece: Any) -> Any:
         rows, lengths, z, states = piece
         x, d_out, d_x = (_rows_from(array, rows.start) for array in all_rows)
-        gradients = made.no_gradients(params)
+        gradients = made.no_gradients(params, at)
         d_states = []
         for d in d_state:  # a product writes into them
             both = np.zeros((2, len(lengths), padded(d.shape[1], d)), d.dtype)
@@ -277,12 +337,14 @@ def _in_rows(array: Any) -> Any:
     return array if array.swapaxes(0, 1).flags.c_contiguous else np.ascontiguousarray(array)
 
 
-def _rows(array, lock=False):
-    """The rows of what is `_in_rows`, read-only or not: to the compiler these are two types."""
+def _rows(array):
+    """The rows of what is `_in_rows`; what is read-only is copied: to the compiler it would be of
+    another type, for which it would compile again.
+    """
     (steps, batch, features), time_first = array.shape, array.flags.c_contiguous
-    array = (array if time_first else array.swapaxes(0, 1)).reshape(-1, features).view()
-    if lock:
-        array.flags.writeable = False
+    array = (array if time_first else array.swapaxes(0, 1)).reshape(-1, features)
+    if not array.flags.writeable:
+        array = array.copy()
     return array, 0, *((1, batch) if time_first else (steps, 1))
 
 

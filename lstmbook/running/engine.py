@@ -32,6 +32,7 @@ __all__ = ["can_go_back", "compiled_for", "give_up", "run", "vjp", "ways_of"]
 # From d_hs, d_state and whether d_xs is wanted to d_params, d_xs and d_state
 Back = Callable[[Array, Any, bool], tuple[Any, Array | None, Any]]
 
+SMALL = 2**24  # multiplications of a run in one thread
 WORTH_COMPILING = 2**20  # multiplications of a run; below, a reader's own cell is run by NumPy
 
 
@@ -40,6 +41,7 @@ class Ways:
 
     def __init__(self, program: Program, name: str | None) -> None:
         self.program, self.name = program, name
+        self.small: dict[Any, int] = {}  # shapes that were checked, and multiplications per number
 
     @cached_property
     def plan(self) -> Any:
@@ -79,6 +81,42 @@ def ways_of(cell: Cell, params: Any) -> Ways | None:
 def can_go_back(cell: Cell, params: Any) -> bool:
     """Whether there are gradients: derived from the page, or those of its ``step_vjp``."""
     return hasattr(cell, "step_vjp") or ways_of(cell, params) is not None
+
+
+def quick_run(cell: Cell, params: Any, xs: Any, time_major: bool) -> tuple[Array, Any] | None:
+    """A small run of all steps from zeros, in shapes whose checks have been passed before; None
+    where that is not so, or where there are no compiled loops.
+    """
+    try:
+        ways = ways_of(cell, params)
+        key = xs.shape[2], xs.dtype, *[array.shape for array in params]
+        if ways is None or key not in ways.small or _failures:
+            return None
+        dtype = xs.dtype
+        for array in (*params, xs):
+            if array.dtype is not dtype or not array.flags.carray:
+                return None
+        batch = xs.shape[1 if time_major else 0]
+        if not xs.size or xs.size * ways.small[key] > SMALL or type(params) is not cell.Params:
+            return None
+    except (AttributeError, IndexError, TypeError):
+        return None
+    state = cell.zero_state(params, batch)
+    hs = np.zeros((*xs.shape[:2], state[0].shape[1]), dtype)
+    try:
+        return hs, _compiled().run_alone(ways.loops, params, xs, state, hs, time_major)  # type: ignore[union-attr]
+    except Exception as error:
+        give_up(error)
+    return None
+
+
+def remember(cell: Cell, params: Any, xs: Array) -> None:
+    """That arguments of these shapes have passed their checks, for `quick_run`."""
+    ways = ways_of(cell, params)
+    if ways and len(ways.small) < 100 and compiled_for(ways, params, xs) and ways.loops.alone:
+        weights = sum(array.size for array in params)
+        key = xs.shape[2], xs.dtype, *[array.shape for array in params]
+        ways.small[key] = max(1, weights // xs.shape[2])
 
 
 def run(cell: Cell, params: Any, xs: Array, state: Any, lengths: Array, hs: Array) -> Any:

@@ -18,7 +18,7 @@ from pathlib import Path
 from .plan import Back, Forward, Term
 from .program import Node, in_order
 
-__all__ = ["HEADER", "source", "written"]
+__all__ = ["HEADER", "mark", "source", "vectors_of", "written"]
 
 HEADER = '''"""The loops of the cells, generated from their pages: ``make generate``, do not edit.
 
@@ -37,10 +37,12 @@ from .loops import (
     compiled,
     copy,
     fill,
+    pack_here,
     padded,
     place,
     project,
     sigmoid,
+    steps_at_once,
     steps_of_a_block,
     tanh,
     zero,
@@ -139,6 +141,12 @@ def _vector(node: Node) -> str:
     return f"w_{field}" if gate is None else f"w_{field}_{gate}"
 
 
+def vectors_of(plan: Forward) -> list[Node]:
+    """The weights that are vectors and no biases of slots, as loops take them."""
+    used = [*(node for segment in plan.segments for node in segment), plan.output, *plan.state]
+    return [node for node in in_order(used) if node.op == "vector"]
+
+
 class _Names:
     """How the arrays of a plan are called in the text."""
 
@@ -158,13 +166,7 @@ class _Names:
             for k, g in enumerate(each)
         ]
         self.groups = dict(groups)
-        used = [
-            *(node for segment in plan.segments for node in segment),
-            plan.output,
-            *plan.state,
-        ]
-        vectors = [n for n in in_order(used) if n.op == "vector"]
-        self.vectors = list(dict.fromkeys(vectors))
+        self.vectors = vectors_of(plan)
 
     def _letter(self, k: int) -> str:
         field, gate = self.plan.slots[k].products[-1].args[1].value
@@ -601,7 +603,8 @@ def _stream(name: str, plan: Forward, names: _Names) -> list[str]:
     text = [
         "@compiled",
         f"def {name}_stream(room, sizes):",
-        "    batch, at = sizes[0], sizes[1:]",
+        "    batch = sizes[0]",
+        f"    at = {', '.join(f'sizes[{k + 1}]' for k in range(len(plan.slots) + 1))}",
         f"    place = {len(plan.slots) + 2}",
     ]
 
@@ -623,7 +626,8 @@ def _stream(name: str, plan: Forward, names: _Names) -> list[str]:
     states = ", ".join(names.states) + ("," if len(names.states) == 1 else "")
     text += [
         "    rows = np.ones(batch, np.int64)",
-        f"    {name}_forward(({', '.join(weights)}), (xs, 0, 1, 1), rows, (hs, 0, 1, 1), z, ({states}))",
+        f"    weights = {', '.join(weights)}",
+        f"    {name}_forward(weights, (xs, 0, 1, 1), rows, (hs, 0, 1, 1), z, ({states}))",
     ]
     for state in names.states:
         text += [
@@ -633,10 +637,79 @@ def _stream(name: str, plan: Forward, names: _Names) -> list[str]:
     return text
 
 
+def _alone(name: str, plan: Forward, names: _Names) -> list[str]:
+    """A whole run in one thread, the weights packed within: one call, for what is small."""
+    fields = [f"params_{field}" for field in plan.program.params]
+    text = [
+        "@compiled",
+        f"def {name}_alone({', '.join(fields)}, xs, hs, {', '.join(names.states)}, ",
+    ]
+    text[-1] += "per_sequence, per_step, end):"
+    text += [f"    batch = len({names.states[0]})"]
+    for k, slot in enumerate(plan.slots):
+        field, _ = slot.products[0].args[1].value
+        before = f"at_{k - 1} + n_{k - 1}" if k else "0"
+        axis = plan.program.params[field] - 1
+        text += [f"    n_{k} = params_{field}.shape[{axis}]", f"    at_{k} = {before}"]
+    last = len(plan.slots) - 1
+    places = [*(f"at_{k}" for k in range(len(plan.slots))), f"at_{last} + n_{last}"]
+    text.append(f"    at = ({', '.join(places)})")
+    ends = []
+    for g, group in names.groups.items():
+        [field] = {matrix.value[0] for matrix in group.matrices}
+        gates = [matrix.value[1] for matrix in group.matrices]
+        if gates == [None]:
+            given = f"params_{field}.reshape((1, params_{field}.shape[0], params_{field}.shape[1]))"
+        else:
+            given = f"params_{field}[{gates[0]} : {gates[-1] + 1}]"
+        text.append(f"    W_{g} = pack_here({given})")
+        ends.append(f"at_{group.first} + W_{g}.shape[0] * W_{g}.shape[2]")
+    width = ends[0] if len(ends) == 1 else f"max({', '.join(ends)})"
+    text += [f"    width = {width}", "    b = np.zeros(width, xs.dtype)"]
+    for k, slot in enumerate(plan.slots):
+        for bias in slot.biases:
+            field, gate = bias.value
+            given = f"params_{field}" if gate is None else f"params_{field}[{gate}]"
+            text.append(f"    add(b[at_{k} :], {given})")
+    for node in names.vectors:
+        field, gate = node.value
+        given = f"params_{field}" if gate is None else f"params_{field}[{gate}]"
+        text.append(f"    {names.vector(node)} = {given}")
+    text.append("    z = np.empty((steps_at_once(batch) * batch, width), xs.dtype)")
+    for state in names.states:
+        text += [
+            f"    both_{state} = np.empty((2, batch, {state}.shape[1]), xs.dtype)",
+            f"    both_{state}[0] = {state}",
+        ]
+    weights = [*(f"W_{g}" for g in names.groups), "b", *map(names.vector, names.vectors), "at"]
+    states = ", ".join(f"both_{state}" for state in names.states)
+    states += "," if len(names.states) == 1 else ""
+    text += [
+        "    inputs, outputs = (xs, 0, per_sequence, per_step), (hs, 0, per_sequence, per_step)",
+        "    steps = np.full(batch, end)",
+        f"    {name}_forward(({', '.join(weights)}), inputs, steps, outputs, z, ({states}))",
+    ]
+    return [*text, *(f"    {state}[:] = both_{state}[end % 2]" for state in names.states)]
+
+
+def _can_be_alone(plan: Forward) -> bool:
+    """Whether each group of matrices lies side by side in one field."""
+    for group in (*plan.inputs, *(group for groups in plan.groups for group in groups)):
+        gates = [matrix.value[1] for matrix in group.matrices]
+        one = len({matrix.value[0] for matrix in group.matrices}) == 1
+        if not one or not (
+            gates == [None] or (None not in gates and gates == list(range(gates[0], gates[-1] + 1)))
+        ):
+            return False
+    return bool(plan.slots)
+
+
 def source(name: str, plan: Forward, back: Back) -> str:
     """The loops of a cell, forward and back, and its step for a stream."""
     names = _Names(plan)
     lines = [*_forward(name, plan, names), "", "", *_stream(name, plan, names), "", ""]
+    if _can_be_alone(plan):
+        lines += [*_alone(name, plan, names), "", ""]
     lines += _back(name, back, names)
     return "\n".join(part for line in lines for part in _wrapped(line)) + "\n"
 

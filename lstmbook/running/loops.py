@@ -210,6 +210,14 @@ def _packed(W, panels):
 
 
 @compiled
+def pack_here(W):
+    """`pack`, within a compiled loop."""
+    gates, m, n = W.shape
+    columns = padded(1, W)
+    return _packed(W, np.zeros((padded(gates * n, W) // columns, m, columns), W.dtype))
+
+
+@compiled
 def add_product(z, x, W):
     """``z += x W``, where ``W`` comes from `pack`."""
     full, rows, columns = len(x) - len(x) % 4, len(x), W.shape[2]

@@ -255,8 +255,11 @@ def _product(nodes: Nodes, left: Any, right: Any) -> _Rows:
 class Program:
     """What a step does, as nodes: ``output``, and a node for each part of the new ``state``."""
 
-    def __init__(self, cell: Any, nodes: Nodes, output: Node, state: tuple[Node, ...]) -> None:
+    def __init__(
+        self, cell: Any, params: Any, nodes: Nodes, output: Node, state: tuple[Node, ...]
+    ) -> None:
         self.nodes, self.output, self.state = nodes, output, state
+        self.params = {field: array.ndim for field, array in params._asdict().items()}
         self.fields, self.letters = cell.State._fields, cell.GATES
         self.ways: Any = None  # what has been made of it: `engine`
 
@@ -308,7 +311,7 @@ def record(cell: Any, params: Any) -> Program:
     if len(rows) != 1 + len(fields):
         raise NotRecordableError(f"step returns a state of {len(rows) - 1} parts")
     first, *others = (value.rows[0] for value in rows)
-    return Program(cell, nodes, first, tuple(others))
+    return Program(cell, params, nodes, first, tuple(others))
 
 
 def sample_program(cell: Any) -> Program:

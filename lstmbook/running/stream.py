@@ -74,7 +74,8 @@ class Stream:
         x = np.asarray(x)
         if x.shape != self._shape or x.dtype.kind != "f":
             self._check(x)
-        return self._take(x)
+        h: Array = self._take(x)
+        return h
 
     def _check(self, x: Array) -> None:
         if x.dtype.kind not in "fc":
@@ -133,7 +134,8 @@ class _Compiled:
     def __call__(self, x: Array) -> Array:
         self._x[...] = x
         self._step(*self._arguments)
-        return self._h.copy()
+        h: Array = self._h.copy()
+        return h
 
     def state(self) -> list[Array]:
         return self._states
