@@ -15,10 +15,13 @@ from .loops import (
     compiled,
     copy,
     fill,
+    longest,
+    ones_below,
     pack_here,
     padded,
     place,
     project,
+    room,
     sigmoid,
     steps_at_once,
     steps_of_a_block,
@@ -28,14 +31,14 @@ from .loops import (
 )
 
 MARKS = {
-    'loops.py': '7c8210d90da1996f',
-    'rnn': '3e0168d01ab9aa9f',
-    'lstm': 'f3a0fd6926a9c664',
-    'peephole': '9a26d4681f41aeba',
-    'coupled': '6e2c0756bf723c55',
-    'coupled_peephole': '4bf39ab17a39988a',
-    'gru': 'a7b1255351851192',
-    'gru_reset_after': '35e7172e105ede60',
+    'loops.py': '6d919477dc8ecb80',
+    'rnn': '193abd66dac39349',
+    'lstm': 'baa33c0631aa82cd',
+    'peephole': '99650bf6aaf62056',
+    'coupled': 'f2a422af516f50c4',
+    'coupled_peephole': '08bd40f454d8a060',
+    'gru': 'b7a301e86026d8d6',
+    'gru_reset_after': 'b317d4d818ce8b2d',
 }
 
 
@@ -51,7 +54,7 @@ def _rnn_row_1(z_n, new_h):
 def rnn_forward(weights, xs, lengths, hs, z, states):
     W_x_0, W_0_0, b, at = weights
     h, = states
-    batch, end = len(lengths), lengths.max()
+    batch, end = len(lengths), longest(lengths)
     for t in range(end):
         old, new = t % len(h), (t + 1) % len(h)
         first = fill(b, t, end, z, batch)
@@ -92,9 +95,13 @@ def rnn_stream(room, sizes):
         sizes[place + 2], sizes[place + 3], sizes[place + 4],
     )
     place += 5
-    rows = np.ones(batch, np.int64)
+    steps = np.empty(batch, np.int64)
+    for s in range(batch):
+        steps[s] = 1
+    first, one = np.int64(0), np.int64(1)
     weights = W_x_0, W_0_0, b, at
-    rnn_forward(weights, (xs, 0, 1, 1), rows, (hs, 0, 1, 1), z, (h,))
+    inputs, outputs = (xs, first, one, one), (hs, first, one, one)
+    rnn_forward(weights, inputs, steps, outputs, z, (h,))
     for s in range(batch):
         copy(h[0, s], h[1, s])
 
@@ -103,20 +110,27 @@ def rnn_stream(room, sizes):
 def rnn_alone(params_W_x, params_W_h, params_b, xs, hs, h, per_sequence, per_step, end):
     batch = len(h)
     n_0 = params_W_h.shape[2]
-    at_0 = 0
+    at_0 = np.int64(0)
     at = (at_0, at_0 + n_0)
     W_x_0 = pack_here(params_W_x[0 : 1])
     W_0_0 = pack_here(params_W_h[0 : 1])
     width = max(at_0 + W_x_0.shape[0] * W_x_0.shape[2], at_0 + W_0_0.shape[0] * W_0_0.shape[2])
-    b = np.zeros(width, xs.dtype)
+    b = room(np.int64(1), width, xs)[0]
     add(b[at_0 :], params_b[0])
-    z = np.empty((steps_at_once(batch) * batch, width), xs.dtype)
-    both_h = np.empty((2, batch, h.shape[1]), xs.dtype)
-    both_h[0] = h
-    inputs, outputs = (xs, 0, per_sequence, per_step), (hs, 0, per_sequence, per_step)
-    steps = np.full(batch, end)
+    z = room(steps_at_once(batch) * batch, width, xs)
+    both_h = room(2 * batch, h.shape[1], xs)
+    both_h = both_h.reshape(2, batch, h.shape[1])
+    for s in range(batch):
+        copy(both_h[0, s], h[s])
+    first = np.int64(0)
+    inputs = xs, first, per_sequence, per_step
+    outputs = hs, first, per_sequence, per_step
+    steps = np.empty(batch, np.int64)
+    for s in range(batch):
+        steps[s] = end
     rnn_forward((W_x_0, W_0_0, b, at), inputs, steps, outputs, z, (both_h,))
-    h[:] = both_h[end % 2]
+    for s in range(batch):
+        copy(h[s], both_h[end % 2, s])
 
 
 @compiled
@@ -136,15 +150,15 @@ def rnn_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, gradients):
     h, = states
     d_h, = d_states
     d_W_x_0, d_W_0_0 = gradients
-    batch, end = len(lengths), lengths.max()
+    batch, end = len(lengths), longest(lengths)
     steps = steps_of_a_block(batch, end)
     rows = steps * batch
-    dz = np.zeros((rows, z.shape[1]), z.dtype)
-    panel = np.zeros((1, rows, padded(1, z)), z.dtype)
-    d_x = np.zeros((rows if len(d_xs[0]) else 0, padded(xs[0].shape[1], z)), z.dtype)
-    x_columns = np.ones((xs[0].shape[1] + 1, rows), z.dtype)
-    h_columns = np.ones((h.shape[2] + 1, rows), z.dtype)
-    d_node_0 = np.zeros((batch, h.shape[2]), z.dtype)
+    dz = room(rows, z.shape[1], z)
+    panel = room(rows, padded(1, z), z)
+    d_x = room(rows if len(d_xs[0]) else 0, padded(xs[0].shape[1], z), z)
+    x_columns = ones_below(xs[0].shape[1], rows, z)
+    h_columns = ones_below(h.shape[2], rows, z)
+    d_node_0 = room(batch, h.shape[2], z)
     for t in range(end - 1, -1, -1):
         first, turn = t % steps * batch, (end - 1 - t) % 2
         for s in range(batch):
@@ -211,7 +225,7 @@ def _lstm_row_1(z_i, z_f, z_g, z_o, new_h, new_c, old_c):
 def lstm_forward(weights, xs, lengths, hs, z, states):
     W_x_0, W_0_0, b, at = weights
     h, c = states
-    batch, end = len(lengths), lengths.max()
+    batch, end = len(lengths), longest(lengths)
     for t in range(end):
         old, new = t % len(h), (t + 1) % len(h)
         first = fill(b, t, end, z, batch)
@@ -260,9 +274,13 @@ def lstm_stream(room, sizes):
         sizes[place + 2], sizes[place + 3], sizes[place + 4],
     )
     place += 5
-    rows = np.ones(batch, np.int64)
+    steps = np.empty(batch, np.int64)
+    for s in range(batch):
+        steps[s] = 1
+    first, one = np.int64(0), np.int64(1)
     weights = W_x_0, W_0_0, b, at
-    lstm_forward(weights, (xs, 0, 1, 1), rows, (hs, 0, 1, 1), z, (h, c))
+    inputs, outputs = (xs, first, one, one), (hs, first, one, one)
+    lstm_forward(weights, inputs, steps, outputs, z, (h, c))
     for s in range(batch):
         copy(h[0, s], h[1, s])
     for s in range(batch):
@@ -273,7 +291,7 @@ def lstm_stream(room, sizes):
 def lstm_alone(params_W_x, params_W_h, params_b, xs, hs, h, c, per_sequence, per_step, end):
     batch = len(h)
     n_0 = params_W_h.shape[2]
-    at_0 = 0
+    at_0 = np.int64(0)
     n_1 = params_W_h.shape[2]
     at_1 = at_0 + n_0
     n_2 = params_W_h.shape[2]
@@ -284,21 +302,30 @@ def lstm_alone(params_W_x, params_W_h, params_b, xs, hs, h, c, per_sequence, per
     W_x_0 = pack_here(params_W_x[0 : 4])
     W_0_0 = pack_here(params_W_h[0 : 4])
     width = max(at_0 + W_x_0.shape[0] * W_x_0.shape[2], at_0 + W_0_0.shape[0] * W_0_0.shape[2])
-    b = np.zeros(width, xs.dtype)
+    b = room(np.int64(1), width, xs)[0]
     add(b[at_0 :], params_b[0])
     add(b[at_1 :], params_b[1])
     add(b[at_2 :], params_b[2])
     add(b[at_3 :], params_b[3])
-    z = np.empty((steps_at_once(batch) * batch, width), xs.dtype)
-    both_h = np.empty((2, batch, h.shape[1]), xs.dtype)
-    both_h[0] = h
-    both_c = np.empty((2, batch, c.shape[1]), xs.dtype)
-    both_c[0] = c
-    inputs, outputs = (xs, 0, per_sequence, per_step), (hs, 0, per_sequence, per_step)
-    steps = np.full(batch, end)
+    z = room(steps_at_once(batch) * batch, width, xs)
+    both_h = room(2 * batch, h.shape[1], xs)
+    both_h = both_h.reshape(2, batch, h.shape[1])
+    for s in range(batch):
+        copy(both_h[0, s], h[s])
+    both_c = room(2 * batch, c.shape[1], xs)
+    both_c = both_c.reshape(2, batch, c.shape[1])
+    for s in range(batch):
+        copy(both_c[0, s], c[s])
+    first = np.int64(0)
+    inputs = xs, first, per_sequence, per_step
+    outputs = hs, first, per_sequence, per_step
+    steps = np.empty(batch, np.int64)
+    for s in range(batch):
+        steps[s] = end
     lstm_forward((W_x_0, W_0_0, b, at), inputs, steps, outputs, z, (both_h, both_c))
-    h[:] = both_h[end % 2]
-    c[:] = both_c[end % 2]
+    for s in range(batch):
+        copy(h[s], both_h[end % 2, s])
+        copy(c[s], both_c[end % 2, s])
 
 
 @compiled
@@ -347,17 +374,17 @@ def lstm_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, gradients):
     h, c = states
     d_h, d_c = d_states
     d_W_x_0, d_W_0_0 = gradients
-    batch, end = len(lengths), lengths.max()
+    batch, end = len(lengths), longest(lengths)
     steps = steps_of_a_block(batch, end)
     rows = steps * batch
-    dz = np.zeros((rows, z.shape[1]), z.dtype)
-    panel = np.zeros((1, rows, padded(1, z)), z.dtype)
-    d_x = np.zeros((rows if len(d_xs[0]) else 0, padded(xs[0].shape[1], z)), z.dtype)
-    x_columns = np.ones((xs[0].shape[1] + 1, rows), z.dtype)
-    h_columns = np.ones((h.shape[2] + 1, rows), z.dtype)
-    d_node_0 = np.zeros((batch, h.shape[2]), z.dtype)
-    d_node_1 = np.zeros((batch, c.shape[2]), z.dtype)
-    dear_0 = np.zeros(at[2] - at[1], z.dtype)
+    dz = room(rows, z.shape[1], z)
+    panel = room(rows, padded(1, z), z)
+    d_x = room(rows if len(d_xs[0]) else 0, padded(xs[0].shape[1], z), z)
+    x_columns = ones_below(xs[0].shape[1], rows, z)
+    h_columns = ones_below(h.shape[2], rows, z)
+    d_node_0 = room(batch, h.shape[2], z)
+    d_node_1 = room(batch, c.shape[2], z)
+    dear_0 = room(np.int64(1), at[2] - at[1], z)[0]
     for t in range(end - 1, -1, -1):
         first, turn = t % steps * batch, (end - 1 - t) % 2
         for s in range(batch):
@@ -436,7 +463,7 @@ def _peephole_row_1(z_i, z_f, z_g, z_o, new_h, new_c, old_c, w_p_0, w_p_1, w_p_2
 def peephole_forward(weights, xs, lengths, hs, z, states):
     W_x_0, W_0_0, b, w_p_1, w_p_0, w_p_2, at = weights
     h, c = states
-    batch, end = len(lengths), lengths.max()
+    batch, end = len(lengths), longest(lengths)
     for t in range(end):
         old, new = t % len(h), (t + 1) % len(h)
         first = fill(b, t, end, z, batch)
@@ -491,9 +518,13 @@ def peephole_stream(room, sizes):
         sizes[place + 2], sizes[place + 3], sizes[place + 4],
     )
     place += 5
-    rows = np.ones(batch, np.int64)
+    steps = np.empty(batch, np.int64)
+    for s in range(batch):
+        steps[s] = 1
+    first, one = np.int64(0), np.int64(1)
     weights = W_x_0, W_0_0, b, w_p_1, w_p_0, w_p_2, at
-    peephole_forward(weights, (xs, 0, 1, 1), rows, (hs, 0, 1, 1), z, (h, c))
+    inputs, outputs = (xs, first, one, one), (hs, first, one, one)
+    peephole_forward(weights, inputs, steps, outputs, z, (h, c))
     for s in range(batch):
         copy(h[0, s], h[1, s])
     for s in range(batch):
@@ -506,7 +537,7 @@ def peephole_alone(
 ):
     batch = len(h)
     n_0 = params_W_h.shape[2]
-    at_0 = 0
+    at_0 = np.int64(0)
     n_1 = params_W_h.shape[2]
     at_1 = at_0 + n_0
     n_2 = params_W_h.shape[2]
@@ -517,7 +548,7 @@ def peephole_alone(
     W_x_0 = pack_here(params_W_x[0 : 4])
     W_0_0 = pack_here(params_W_h[0 : 4])
     width = max(at_0 + W_x_0.shape[0] * W_x_0.shape[2], at_0 + W_0_0.shape[0] * W_0_0.shape[2])
-    b = np.zeros(width, xs.dtype)
+    b = room(np.int64(1), width, xs)[0]
     add(b[at_0 :], params_b[0])
     add(b[at_1 :], params_b[1])
     add(b[at_2 :], params_b[2])
@@ -525,18 +556,27 @@ def peephole_alone(
     w_p_1 = params_p[1]
     w_p_0 = params_p[0]
     w_p_2 = params_p[2]
-    z = np.empty((steps_at_once(batch) * batch, width), xs.dtype)
-    both_h = np.empty((2, batch, h.shape[1]), xs.dtype)
-    both_h[0] = h
-    both_c = np.empty((2, batch, c.shape[1]), xs.dtype)
-    both_c[0] = c
-    inputs, outputs = (xs, 0, per_sequence, per_step), (hs, 0, per_sequence, per_step)
-    steps = np.full(batch, end)
+    z = room(steps_at_once(batch) * batch, width, xs)
+    both_h = room(2 * batch, h.shape[1], xs)
+    both_h = both_h.reshape(2, batch, h.shape[1])
+    for s in range(batch):
+        copy(both_h[0, s], h[s])
+    both_c = room(2 * batch, c.shape[1], xs)
+    both_c = both_c.reshape(2, batch, c.shape[1])
+    for s in range(batch):
+        copy(both_c[0, s], c[s])
+    first = np.int64(0)
+    inputs = xs, first, per_sequence, per_step
+    outputs = hs, first, per_sequence, per_step
+    steps = np.empty(batch, np.int64)
+    for s in range(batch):
+        steps[s] = end
     peephole_forward(
         (W_x_0, W_0_0, b, w_p_1, w_p_0, w_p_2, at), inputs, steps, outputs, z, (both_h, both_c),
     )
-    h[:] = both_h[end % 2]
-    c[:] = both_c[end % 2]
+    for s in range(batch):
+        copy(h[s], both_h[end % 2, s])
+        copy(c[s], both_c[end % 2, s])
 
 
 @compiled
@@ -591,17 +631,17 @@ def peephole_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, gradien
     h, c = states
     d_h, d_c = d_states
     d_W_x_0, d_W_0_0, d_w_p_1, d_w_p_0, d_w_p_2 = gradients
-    batch, end = len(lengths), lengths.max()
+    batch, end = len(lengths), longest(lengths)
     steps = steps_of_a_block(batch, end)
     rows = steps * batch
-    dz = np.zeros((rows, z.shape[1]), z.dtype)
-    panel = np.zeros((1, rows, padded(1, z)), z.dtype)
-    d_x = np.zeros((rows if len(d_xs[0]) else 0, padded(xs[0].shape[1], z)), z.dtype)
-    x_columns = np.ones((xs[0].shape[1] + 1, rows), z.dtype)
-    h_columns = np.ones((h.shape[2] + 1, rows), z.dtype)
-    d_node_0 = np.zeros((batch, h.shape[2]), z.dtype)
-    d_node_2 = np.zeros((batch, c.shape[2]), z.dtype)
-    dear_0 = np.zeros(c.shape[2], z.dtype)
+    dz = room(rows, z.shape[1], z)
+    panel = room(rows, padded(1, z), z)
+    d_x = room(rows if len(d_xs[0]) else 0, padded(xs[0].shape[1], z), z)
+    x_columns = ones_below(xs[0].shape[1], rows, z)
+    h_columns = ones_below(h.shape[2], rows, z)
+    d_node_0 = room(batch, h.shape[2], z)
+    d_node_2 = room(batch, c.shape[2], z)
+    dear_0 = room(np.int64(1), c.shape[2], z)[0]
     for t in range(end - 1, -1, -1):
         first, turn = t % steps * batch, (end - 1 - t) % 2
         for s in range(batch):
@@ -674,7 +714,7 @@ def _coupled_row_1(z_f, z_g, z_o, new_h, new_c, old_c):
 def coupled_forward(weights, xs, lengths, hs, z, states):
     W_x_0, W_0_0, b, at = weights
     h, c = states
-    batch, end = len(lengths), lengths.max()
+    batch, end = len(lengths), longest(lengths)
     for t in range(end):
         old, new = t % len(h), (t + 1) % len(h)
         first = fill(b, t, end, z, batch)
@@ -723,9 +763,13 @@ def coupled_stream(room, sizes):
         sizes[place + 2], sizes[place + 3], sizes[place + 4],
     )
     place += 5
-    rows = np.ones(batch, np.int64)
+    steps = np.empty(batch, np.int64)
+    for s in range(batch):
+        steps[s] = 1
+    first, one = np.int64(0), np.int64(1)
     weights = W_x_0, W_0_0, b, at
-    coupled_forward(weights, (xs, 0, 1, 1), rows, (hs, 0, 1, 1), z, (h, c))
+    inputs, outputs = (xs, first, one, one), (hs, first, one, one)
+    coupled_forward(weights, inputs, steps, outputs, z, (h, c))
     for s in range(batch):
         copy(h[0, s], h[1, s])
     for s in range(batch):
@@ -736,7 +780,7 @@ def coupled_stream(room, sizes):
 def coupled_alone(params_W_x, params_W_h, params_b, xs, hs, h, c, per_sequence, per_step, end):
     batch = len(h)
     n_0 = params_W_h.shape[2]
-    at_0 = 0
+    at_0 = np.int64(0)
     n_1 = params_W_h.shape[2]
     at_1 = at_0 + n_0
     n_2 = params_W_h.shape[2]
@@ -745,20 +789,29 @@ def coupled_alone(params_W_x, params_W_h, params_b, xs, hs, h, c, per_sequence, 
     W_x_0 = pack_here(params_W_x[0 : 3])
     W_0_0 = pack_here(params_W_h[0 : 3])
     width = max(at_0 + W_x_0.shape[0] * W_x_0.shape[2], at_0 + W_0_0.shape[0] * W_0_0.shape[2])
-    b = np.zeros(width, xs.dtype)
+    b = room(np.int64(1), width, xs)[0]
     add(b[at_0 :], params_b[0])
     add(b[at_1 :], params_b[1])
     add(b[at_2 :], params_b[2])
-    z = np.empty((steps_at_once(batch) * batch, width), xs.dtype)
-    both_h = np.empty((2, batch, h.shape[1]), xs.dtype)
-    both_h[0] = h
-    both_c = np.empty((2, batch, c.shape[1]), xs.dtype)
-    both_c[0] = c
-    inputs, outputs = (xs, 0, per_sequence, per_step), (hs, 0, per_sequence, per_step)
-    steps = np.full(batch, end)
+    z = room(steps_at_once(batch) * batch, width, xs)
+    both_h = room(2 * batch, h.shape[1], xs)
+    both_h = both_h.reshape(2, batch, h.shape[1])
+    for s in range(batch):
+        copy(both_h[0, s], h[s])
+    both_c = room(2 * batch, c.shape[1], xs)
+    both_c = both_c.reshape(2, batch, c.shape[1])
+    for s in range(batch):
+        copy(both_c[0, s], c[s])
+    first = np.int64(0)
+    inputs = xs, first, per_sequence, per_step
+    outputs = hs, first, per_sequence, per_step
+    steps = np.empty(batch, np.int64)
+    for s in range(batch):
+        steps[s] = end
     coupled_forward((W_x_0, W_0_0, b, at), inputs, steps, outputs, z, (both_h, both_c))
-    h[:] = both_h[end % 2]
-    c[:] = both_c[end % 2]
+    for s in range(batch):
+        copy(h[s], both_h[end % 2, s])
+        copy(c[s], both_c[end % 2, s])
 
 
 @compiled
@@ -806,17 +859,17 @@ def coupled_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, gradient
     h, c = states
     d_h, d_c = d_states
     d_W_x_0, d_W_0_0 = gradients
-    batch, end = len(lengths), lengths.max()
+    batch, end = len(lengths), longest(lengths)
     steps = steps_of_a_block(batch, end)
     rows = steps * batch
-    dz = np.zeros((rows, z.shape[1]), z.dtype)
-    panel = np.zeros((1, rows, padded(1, z)), z.dtype)
-    d_x = np.zeros((rows if len(d_xs[0]) else 0, padded(xs[0].shape[1], z)), z.dtype)
-    x_columns = np.ones((xs[0].shape[1] + 1, rows), z.dtype)
-    h_columns = np.ones((h.shape[2] + 1, rows), z.dtype)
-    d_node_0 = np.zeros((batch, h.shape[2]), z.dtype)
-    d_node_1 = np.zeros((batch, c.shape[2]), z.dtype)
-    dear_0 = np.zeros(at[1] - at[0], z.dtype)
+    dz = room(rows, z.shape[1], z)
+    panel = room(rows, padded(1, z), z)
+    d_x = room(rows if len(d_xs[0]) else 0, padded(xs[0].shape[1], z), z)
+    x_columns = ones_below(xs[0].shape[1], rows, z)
+    h_columns = ones_below(h.shape[2], rows, z)
+    d_node_0 = room(batch, h.shape[2], z)
+    d_node_1 = room(batch, c.shape[2], z)
+    dear_0 = room(np.int64(1), at[1] - at[0], z)[0]
     for t in range(end - 1, -1, -1):
         first, turn = t % steps * batch, (end - 1 - t) % 2
         for s in range(batch):
@@ -891,7 +944,7 @@ def _coupled_peephole_row_1(z_f, z_g, z_o, new_h, new_c, old_c, w_p_0, w_p_1):
 def coupled_peephole_forward(weights, xs, lengths, hs, z, states):
     W_x_0, W_0_0, b, w_p_0, w_p_1, at = weights
     h, c = states
-    batch, end = len(lengths), lengths.max()
+    batch, end = len(lengths), longest(lengths)
     for t in range(end):
         old, new = t % len(h), (t + 1) % len(h)
         first = fill(b, t, end, z, batch)
@@ -944,9 +997,13 @@ def coupled_peephole_stream(room, sizes):
         sizes[place + 2], sizes[place + 3], sizes[place + 4],
     )
     place += 5
-    rows = np.ones(batch, np.int64)
+    steps = np.empty(batch, np.int64)
+    for s in range(batch):
+        steps[s] = 1
+    first, one = np.int64(0), np.int64(1)
     weights = W_x_0, W_0_0, b, w_p_0, w_p_1, at
-    coupled_peephole_forward(weights, (xs, 0, 1, 1), rows, (hs, 0, 1, 1), z, (h, c))
+    inputs, outputs = (xs, first, one, one), (hs, first, one, one)
+    coupled_peephole_forward(weights, inputs, steps, outputs, z, (h, c))
     for s in range(batch):
         copy(h[0, s], h[1, s])
     for s in range(batch):
@@ -959,7 +1016,7 @@ def coupled_peephole_alone(
 ):
     batch = len(h)
     n_0 = params_W_h.shape[2]
-    at_0 = 0
+    at_0 = np.int64(0)
     n_1 = params_W_h.shape[2]
     at_1 = at_0 + n_0
     n_2 = params_W_h.shape[2]
@@ -968,24 +1025,33 @@ def coupled_peephole_alone(
     W_x_0 = pack_here(params_W_x[0 : 3])
     W_0_0 = pack_here(params_W_h[0 : 3])
     width = max(at_0 + W_x_0.shape[0] * W_x_0.shape[2], at_0 + W_0_0.shape[0] * W_0_0.shape[2])
-    b = np.zeros(width, xs.dtype)
+    b = room(np.int64(1), width, xs)[0]
     add(b[at_0 :], params_b[0])
     add(b[at_1 :], params_b[1])
     add(b[at_2 :], params_b[2])
     w_p_0 = params_p[0]
     w_p_1 = params_p[1]
-    z = np.empty((steps_at_once(batch) * batch, width), xs.dtype)
-    both_h = np.empty((2, batch, h.shape[1]), xs.dtype)
-    both_h[0] = h
-    both_c = np.empty((2, batch, c.shape[1]), xs.dtype)
-    both_c[0] = c
-    inputs, outputs = (xs, 0, per_sequence, per_step), (hs, 0, per_sequence, per_step)
-    steps = np.full(batch, end)
+    z = room(steps_at_once(batch) * batch, width, xs)
+    both_h = room(2 * batch, h.shape[1], xs)
+    both_h = both_h.reshape(2, batch, h.shape[1])
+    for s in range(batch):
+        copy(both_h[0, s], h[s])
+    both_c = room(2 * batch, c.shape[1], xs)
+    both_c = both_c.reshape(2, batch, c.shape[1])
+    for s in range(batch):
+        copy(both_c[0, s], c[s])
+    first = np.int64(0)
+    inputs = xs, first, per_sequence, per_step
+    outputs = hs, first, per_sequence, per_step
+    steps = np.empty(batch, np.int64)
+    for s in range(batch):
+        steps[s] = end
     coupled_peephole_forward(
         (W_x_0, W_0_0, b, w_p_0, w_p_1, at), inputs, steps, outputs, z, (both_h, both_c),
     )
-    h[:] = both_h[end % 2]
-    c[:] = both_c[end % 2]
+    for s in range(batch):
+        copy(h[s], both_h[end % 2, s])
+        copy(c[s], both_c[end % 2, s])
 
 
 @compiled
@@ -1037,17 +1103,17 @@ def coupled_peephole_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states,
     h, c = states
     d_h, d_c = d_states
     d_W_x_0, d_W_0_0, d_w_p_0, d_w_p_1 = gradients
-    batch, end = len(lengths), lengths.max()
+    batch, end = len(lengths), longest(lengths)
     steps = steps_of_a_block(batch, end)
     rows = steps * batch
-    dz = np.zeros((rows, z.shape[1]), z.dtype)
-    panel = np.zeros((1, rows, padded(1, z)), z.dtype)
-    d_x = np.zeros((rows if len(d_xs[0]) else 0, padded(xs[0].shape[1], z)), z.dtype)
-    x_columns = np.ones((xs[0].shape[1] + 1, rows), z.dtype)
-    h_columns = np.ones((h.shape[2] + 1, rows), z.dtype)
-    d_node_0 = np.zeros((batch, h.shape[2]), z.dtype)
-    d_node_2 = np.zeros((batch, c.shape[2]), z.dtype)
-    dear_0 = np.zeros(c.shape[2], z.dtype)
+    dz = room(rows, z.shape[1], z)
+    panel = room(rows, padded(1, z), z)
+    d_x = room(rows if len(d_xs[0]) else 0, padded(xs[0].shape[1], z), z)
+    x_columns = ones_below(xs[0].shape[1], rows, z)
+    h_columns = ones_below(h.shape[2], rows, z)
+    d_node_0 = room(batch, h.shape[2], z)
+    d_node_2 = room(batch, c.shape[2], z)
+    dear_0 = room(np.int64(1), c.shape[2], z)[0]
     for t in range(end - 1, -1, -1):
         first, turn = t % steps * batch, (end - 1 - t) % 2
         for s in range(batch):
@@ -1122,8 +1188,8 @@ def _gru_row_2(z_n, new_h, z_z, old_h):
 def gru_forward(weights, xs, lengths, hs, z, states):
     W_x_0, W_0_0, W_1_0, b, at = weights
     h, = states
-    batch, end = len(lengths), lengths.max()
-    left_0 = np.zeros((batch, at[1] - at[0]), z.dtype)
+    batch, end = len(lengths), longest(lengths)
+    left_0 = room(batch, at[1] - at[0], z)
     for t in range(end):
         old, new = t % len(h), (t + 1) % len(h)
         first = fill(b, t, end, z, batch)
@@ -1173,9 +1239,13 @@ def gru_stream(room, sizes):
         sizes[place + 2], sizes[place + 3], sizes[place + 4],
     )
     place += 5
-    rows = np.ones(batch, np.int64)
+    steps = np.empty(batch, np.int64)
+    for s in range(batch):
+        steps[s] = 1
+    first, one = np.int64(0), np.int64(1)
     weights = W_x_0, W_0_0, W_1_0, b, at
-    gru_forward(weights, (xs, 0, 1, 1), rows, (hs, 0, 1, 1), z, (h,))
+    inputs, outputs = (xs, first, one, one), (hs, first, one, one)
+    gru_forward(weights, inputs, steps, outputs, z, (h,))
     for s in range(batch):
         copy(h[0, s], h[1, s])
 
@@ -1184,7 +1254,7 @@ def gru_stream(room, sizes):
 def gru_alone(params_W_x, params_W_h, params_b, xs, hs, h, per_sequence, per_step, end):
     batch = len(h)
     n_0 = params_W_h.shape[2]
-    at_0 = 0
+    at_0 = np.int64(0)
     n_1 = params_W_h.shape[2]
     at_1 = at_0 + n_0
     n_2 = params_W_h.shape[2]
@@ -1197,17 +1267,24 @@ def gru_alone(params_W_x, params_W_h, params_b, xs, hs, h, per_sequence, per_ste
         at_0 + W_x_0.shape[0] * W_x_0.shape[2], at_0 + W_0_0.shape[0] * W_0_0.shape[2],
         at_2 + W_1_0.shape[0] * W_1_0.shape[2],
     )
-    b = np.zeros(width, xs.dtype)
+    b = room(np.int64(1), width, xs)[0]
     add(b[at_0 :], params_b[0])
     add(b[at_1 :], params_b[1])
     add(b[at_2 :], params_b[2])
-    z = np.empty((steps_at_once(batch) * batch, width), xs.dtype)
-    both_h = np.empty((2, batch, h.shape[1]), xs.dtype)
-    both_h[0] = h
-    inputs, outputs = (xs, 0, per_sequence, per_step), (hs, 0, per_sequence, per_step)
-    steps = np.full(batch, end)
+    z = room(steps_at_once(batch) * batch, width, xs)
+    both_h = room(2 * batch, h.shape[1], xs)
+    both_h = both_h.reshape(2, batch, h.shape[1])
+    for s in range(batch):
+        copy(both_h[0, s], h[s])
+    first = np.int64(0)
+    inputs = xs, first, per_sequence, per_step
+    outputs = hs, first, per_sequence, per_step
+    steps = np.empty(batch, np.int64)
+    for s in range(batch):
+        steps[s] = end
     gru_forward((W_x_0, W_0_0, W_1_0, b, at), inputs, steps, outputs, z, (both_h,))
-    h[:] = both_h[end % 2]
+    for s in range(batch):
+        copy(h[s], both_h[end % 2, s])
 
 
 @compiled
@@ -1256,18 +1333,18 @@ def gru_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, gradients):
     h, = states
     d_h, = d_states
     d_W_x_0, d_W_0_0, d_W_1_0 = gradients
-    batch, end = len(lengths), lengths.max()
+    batch, end = len(lengths), longest(lengths)
     steps = steps_of_a_block(batch, end)
     rows = steps * batch
-    dz = np.zeros((rows, z.shape[1]), z.dtype)
-    panel = np.zeros((1, rows, padded(1, z)), z.dtype)
-    d_x = np.zeros((rows if len(d_xs[0]) else 0, padded(xs[0].shape[1], z)), z.dtype)
-    x_columns = np.ones((xs[0].shape[1] + 1, rows), z.dtype)
-    h_columns = np.ones((h.shape[2] + 1, rows), z.dtype)
-    left_0 = np.zeros(at[1] - at[0], z.dtype)
-    d_left_0 = np.zeros((batch, padded(at[1] - at[0], z)), z.dtype)
-    left_0_columns = np.ones((at[1] - at[0] + 1, rows), z.dtype)
-    d_node_1 = np.zeros((batch, h.shape[2]), z.dtype)
+    dz = room(rows, z.shape[1], z)
+    panel = room(rows, padded(1, z), z)
+    d_x = room(rows if len(d_xs[0]) else 0, padded(xs[0].shape[1], z), z)
+    x_columns = ones_below(xs[0].shape[1], rows, z)
+    h_columns = ones_below(h.shape[2], rows, z)
+    left_0 = room(np.int64(1), at[1] - at[0], z)[0]
+    d_left_0 = room(batch, padded(at[1] - at[0], z), z)
+    left_0_columns = ones_below(at[1] - at[0], rows, z)
+    d_node_1 = room(batch, h.shape[2], z)
     for t in range(end - 1, -1, -1):
         first, turn = t % steps * batch, (end - 1 - t) % 2
         for s in range(batch):
@@ -1348,7 +1425,7 @@ def _gru_reset_after_row_1(z_r, z_z, z_n_3, new_h, z_n_0, old_h):
 def gru_reset_after_forward(weights, xs, lengths, hs, z, states):
     W_x_0, W_0_0, b, at = weights
     h, = states
-    batch, end = len(lengths), lengths.max()
+    batch, end = len(lengths), longest(lengths)
     for t in range(end):
         old, new = t % len(h), (t + 1) % len(h)
         first = fill(b, t, end, z, batch)
@@ -1392,9 +1469,13 @@ def gru_reset_after_stream(room, sizes):
         sizes[place + 2], sizes[place + 3], sizes[place + 4],
     )
     place += 5
-    rows = np.ones(batch, np.int64)
+    steps = np.empty(batch, np.int64)
+    for s in range(batch):
+        steps[s] = 1
+    first, one = np.int64(0), np.int64(1)
     weights = W_x_0, W_0_0, b, at
-    gru_reset_after_forward(weights, (xs, 0, 1, 1), rows, (hs, 0, 1, 1), z, (h,))
+    inputs, outputs = (xs, first, one, one), (hs, first, one, one)
+    gru_reset_after_forward(weights, inputs, steps, outputs, z, (h,))
     for s in range(batch):
         copy(h[0, s], h[1, s])
 
@@ -1437,15 +1518,15 @@ def gru_reset_after_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, 
     h, = states
     d_h, = d_states
     d_W_x_0, d_W_0_0 = gradients
-    batch, end = len(lengths), lengths.max()
+    batch, end = len(lengths), longest(lengths)
     steps = steps_of_a_block(batch, end)
     rows = steps * batch
-    dz = np.zeros((rows, z.shape[1]), z.dtype)
-    panel = np.zeros((1, rows, padded(1, z)), z.dtype)
-    d_x = np.zeros((rows if len(d_xs[0]) else 0, padded(xs[0].shape[1], z)), z.dtype)
-    x_columns = np.ones((xs[0].shape[1] + 1, rows), z.dtype)
-    h_columns = np.ones((h.shape[2] + 1, rows), z.dtype)
-    d_node_0 = np.zeros((batch, h.shape[2]), z.dtype)
+    dz = room(rows, z.shape[1], z)
+    panel = room(rows, padded(1, z), z)
+    d_x = room(rows if len(d_xs[0]) else 0, padded(xs[0].shape[1], z), z)
+    x_columns = ones_below(xs[0].shape[1], rows, z)
+    h_columns = ones_below(h.shape[2], rows, z)
+    d_node_0 = room(batch, h.shape[2], z)
     for t in range(end - 1, -1, -1):
         first, turn = t % steps * batch, (end - 1 - t) % 2
         for s in range(batch):

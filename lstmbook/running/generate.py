@@ -37,10 +37,13 @@ from .loops import (
     compiled,
     copy,
     fill,
+    longest,
+    ones_below,
     pack_here,
     padded,
     place,
     project,
+    room,
     sigmoid,
     steps_at_once,
     steps_of_a_block,
@@ -222,13 +225,13 @@ def _forward(name: str, plan: Forward, names: _Names) -> list[str]:
         f"def {name}_forward(weights, xs, lengths, hs, z, states):",
         f"    {', '.join(weights)} = weights",
         f"    {', '.join(names.states)}{',' if len(names.states) == 1 else ''} = states",
-        "    batch, end = len(lengths), lengths.max()",
+        "    batch, end = len(lengths), longest(lengths)",
     ]
     for k, left in enumerate(plan.lefts):
         like = _like(left, plan, names)
-        text.append(f"    left_{k} = np.zeros((batch, {like}), z.dtype)")
+        text.append(f"    left_{k} = room(batch, {like}, z)")
     if outside is not None:
-        text.append(f"    output = np.zeros({_like(outside, plan, names)}, z.dtype)")
+        text.append(f"    output = room(np.int64(1), {_like(outside, plan, names)}, z)[0]")
     h = names.states[0]
     text += [
         "    for t in range(end):",
@@ -417,34 +420,34 @@ def _back(name: str, back: Back, names: _Names) -> list[str]:
         f"    {', '.join(states)}{comma} = states",
         f"    {', '.join(f'd_{state}' for state in states)}{comma} = d_states",
         f"    {', '.join(gradients)}{',' if len(gradients) == 1 else ''} = gradients",
-        "    batch, end = len(lengths), lengths.max()",
+        "    batch, end = len(lengths), longest(lengths)",
         "    steps = steps_of_a_block(batch, end)",
         "    rows = steps * batch",
-        "    dz = np.zeros((rows, z.shape[1]), z.dtype)",
-        "    panel = np.zeros((1, rows, padded(1, z)), z.dtype)",
+        "    dz = room(rows, z.shape[1], z)",
+        "    panel = room(rows, padded(1, z), z)",
     ]
     x_needed = "rows" if uses_x else "rows if len(d_xs[0]) else 0"
     text += [
-        f"    d_x = np.zeros(({x_needed}, padded(xs[0].shape[1], z)), z.dtype)",
-        "    x_columns = np.ones((xs[0].shape[1] + 1, rows), z.dtype)",
+        f"    d_x = room({x_needed}, padded(xs[0].shape[1], z), z)",
+        "    x_columns = ones_below(xs[0].shape[1], rows, z)",
     ]
     columns: dict[Node, str] = {}
     for group in names.groups.values():
         if group.left.op == "state" and group.left not in columns:
             state = states[group.left.value]
             columns[group.left] = f"{state}_columns"
-            text.append(f"    {state}_columns = np.ones(({state}.shape[2] + 1, rows), z.dtype)")
+            text.append(f"    {state}_columns = ones_below({state}.shape[2], rows, z)")
     for k, left in enumerate(plan.lefts):
         columns[left] = f"left_{k}_columns"
         width = _like(left, plan, names)
         text += [
-            f"    left_{k} = np.zeros({width}, z.dtype)",
-            f"    d_left_{k} = np.zeros((batch, padded({width}, z)), z.dtype)",
-            f"    left_{k}_columns = np.ones(({width} + 1, rows), z.dtype)",
+            f"    left_{k} = room(np.int64(1), {width}, z)[0]",
+            f"    d_left_{k} = room(batch, padded({width}, z), z)",
+            f"    left_{k}_columns = ones_below({width}, rows, z)",
         ]
     for node, width in nodes.items():
-        text.append(f"    d_node_{node.value} = np.zeros((batch, {width}), z.dtype)")
-    text += [f"    {array} = np.zeros({width}, z.dtype)" for array, width in scratch.items()]
+        text.append(f"    d_node_{node.value} = room(batch, {width}, z)")
+    text += [f"    {array} = room(np.int64(1), {width}, z)[0]" for array, width in scratch.items()]
     text += [
         "    for t in range(end - 1, -1, -1):",
         "        first, turn = t % steps * batch, (end - 1 - t) % 2",
@@ -625,9 +628,13 @@ def _stream(name: str, plan: Forward, names: _Names) -> list[str]:
     weights = [*(f"W_{g}" for g in names.groups), "b", *map(names.vector, names.vectors), "at"]
     states = ", ".join(names.states) + ("," if len(names.states) == 1 else "")
     text += [
-        "    rows = np.ones(batch, np.int64)",
+        "    steps = np.empty(batch, np.int64)",
+        "    for s in range(batch):",
+        "        steps[s] = 1",
+        "    first, one = np.int64(0), np.int64(1)",
         f"    weights = {', '.join(weights)}",
-        f"    {name}_forward(weights, (xs, 0, 1, 1), rows, (hs, 0, 1, 1), z, ({states}))",
+        "    inputs, outputs = (xs, first, one, one), (hs, first, one, one)",
+        f"    {name}_forward(weights, inputs, steps, outputs, z, ({states}))",
     ]
     for state in names.states:
         text += [
@@ -648,7 +655,7 @@ def _alone(name: str, plan: Forward, names: _Names) -> list[str]:
     text += [f"    batch = len({names.states[0]})"]
     for k, slot in enumerate(plan.slots):
         field, _ = slot.products[0].args[1].value
-        before = f"at_{k - 1} + n_{k - 1}" if k else "0"
+        before = f"at_{k - 1} + n_{k - 1}" if k else "np.int64(0)"
         axis = plan.program.params[field] - 1
         text += [f"    n_{k} = params_{field}.shape[{axis}]", f"    at_{k} = {before}"]
     last = len(plan.slots) - 1
@@ -665,7 +672,7 @@ def _alone(name: str, plan: Forward, names: _Names) -> list[str]:
         text.append(f"    W_{g} = pack_here({given})")
         ends.append(f"at_{group.first} + W_{g}.shape[0] * W_{g}.shape[2]")
     width = ends[0] if len(ends) == 1 else f"max({', '.join(ends)})"
-    text += [f"    width = {width}", "    b = np.zeros(width, xs.dtype)"]
+    text += [f"    width = {width}", "    b = room(np.int64(1), width, xs)[0]"]
     for k, slot in enumerate(plan.slots):
         for bias in slot.biases:
             field, gate = bias.value
@@ -675,21 +682,28 @@ def _alone(name: str, plan: Forward, names: _Names) -> list[str]:
         field, gate = node.value
         given = f"params_{field}" if gate is None else f"params_{field}[{gate}]"
         text.append(f"    {names.vector(node)} = {given}")
-    text.append("    z = np.empty((steps_at_once(batch) * batch, width), xs.dtype)")
+    text.append("    z = room(steps_at_once(batch) * batch, width, xs)")
     for state in names.states:
         text += [
-            f"    both_{state} = np.empty((2, batch, {state}.shape[1]), xs.dtype)",
-            f"    both_{state}[0] = {state}",
+            f"    both_{state} = room(2 * batch, {state}.shape[1], xs)",
+            f"    both_{state} = both_{state}.reshape(2, batch, {state}.shape[1])",
+            "    for s in range(batch):",
+            f"        copy(both_{state}[0, s], {state}[s])",
         ]
     weights = [*(f"W_{g}" for g in names.groups), "b", *map(names.vector, names.vectors), "at"]
     states = ", ".join(f"both_{state}" for state in names.states)
     states += "," if len(names.states) == 1 else ""
     text += [
-        "    inputs, outputs = (xs, 0, per_sequence, per_step), (hs, 0, per_sequence, per_step)",
-        "    steps = np.full(batch, end)",
+        "    first = np.int64(0)",
+        "    inputs = xs, first, per_sequence, per_step",
+        "    outputs = hs, first, per_sequence, per_step",
+        "    steps = np.empty(batch, np.int64)",
+        "    for s in range(batch):",
+        "        steps[s] = end",
         f"    {name}_forward(({', '.join(weights)}), inputs, steps, outputs, z, ({states}))",
+        "    for s in range(batch):",
     ]
-    return [*text, *(f"    {state}[:] = both_{state}[end % 2]" for state in names.states)]
+    return [*text, *(f"        copy({n}[s], both_{n}[end % 2, s])" for n in names.states)]
 
 
 def _can_be_alone(plan: Forward) -> bool:

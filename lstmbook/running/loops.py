@@ -82,6 +82,29 @@ def zero(out):
 
 
 @compiled
+def room(rows, columns, like):
+    """Zeros. (NumPy's own function would be compiled anew for every use.)"""
+    return np.zeros((rows, columns), like.dtype)
+
+
+@compiled
+def ones_below(rows, columns, like):
+    """``(rows + 1, columns)``, the last row ones: its products are the sums for biases."""
+    whole = room(rows + 1, columns, like)
+    for k in range(columns):
+        whole[rows, k] = 1
+    return whole
+
+
+@compiled
+def longest(lengths):
+    end = np.int64(0)
+    for s in range(len(lengths)):
+        end = max(end, lengths[s])
+    return end
+
+
+@compiled
 def zero_rows(out):
     for row in range(len(out)):
         zero(out[row])
@@ -100,15 +123,6 @@ def add_times(out, a, b):
 
 
 # Products
-
-
-def locked(array):
-    """A contiguous array, or its copy, that is read-only: to Numba another one is another type,
-    for which it would compile again.
-    """
-    array = np.ascontiguousarray(array).view()
-    array.flags.writeable = False
-    return array
 
 
 # A tile of a product is so many rows and twice so many bytes wide: what the registers can hold.
@@ -179,7 +193,10 @@ def pack(W):
     """``(gates, m, hidden)`` as ``(panels, m, columns)``: gates side by side, then a few zeros."""
     (gates, m, hidden), columns = W.shape, 2 * BYTES // W.itemsize
     panels = padded(gates * hidden, W) // columns
-    return _packed(locked(W), np.zeros((panels, m, columns), W.dtype))
+    W = np.ascontiguousarray(W)
+    if not W.flags.writeable:  # to the compiler another type, for which it would compile again
+        W = W.copy()
+    return _packed(W, np.zeros((panels, m, columns), W.dtype))
 
 
 @register_jitable
@@ -214,7 +231,8 @@ def pack_here(W):
     """`pack`, within a compiled loop."""
     gates, m, n = W.shape
     columns = padded(1, W)
-    return _packed(W, np.zeros((padded(gates * n, W) // columns, m, columns), W.dtype))
+    panels = padded(gates * n, W) // columns
+    return _packed(W, room(panels * m, columns, W).reshape(panels, m, columns))
 
 
 @compiled
@@ -283,7 +301,9 @@ def project(W_x, ahead, xs, t, end, z, batch):
     steps = min(steps, end - t)
     array, _, per_sequence, per_step = xs
     if steps == 1:
-        add_product(z[now::1, ahead:], array[place(xs, 0, t) :: per_sequence][:batch], W_x)
+        add_product(
+            z[now::1, ahead:], array[place(xs, np.int64(0), t) :: per_sequence][:batch], W_x
+        )
     else:
         for s in range(batch):
             add_product(
@@ -311,11 +331,12 @@ def column(columns, n, vector, alive):
 @compiled
 def add_gradient(d_W, columns, dz, ahead, panel):
     """``d_W += columns dz``, where the columns of ``dz`` begin ``ahead``; ``panel`` is room."""
-    rows, width = len(dz), panel.shape[2]
-    sums = d_W[::1, 0:]
+    rows, width = len(dz), panel.shape[1]
+    none = np.int64(0)  # a literal 0 would be compiled for itself
+    sums, panels = d_W[::1, 0:], panel.reshape(1, panel.shape[0], width)[::1, :rows]
     for first in range(0, d_W.shape[1], width):
         for row in range(rows):
-            copy(panel[0, row], dz[row, ahead + first : ahead + first + width])
-        add_panel(sums, columns[::1, :rows], panel[:, :rows], 0, first)
+            copy(panel[row], dz[row, ahead + first : ahead + first + width])
+        add_panel(sums, columns[::1, :rows], panels, none, first)
         for row in range(len(sums) - len(sums) % 4, len(sums)):
-            add_tile(1, 1, sums, columns[::1, :rows], panel[:, :rows], row, 0, first)
+            add_tile(1, 1, sums, columns[::1, :rows], panels, row, 0, first)
