@@ -30,9 +30,10 @@ from .layouts import LayoutError
 from .running import backprop, record, run, unroll, vjp
 
 if TYPE_CHECKING:
-    from .convention import detect
+    from .convention.detect import detect
     from .diagnose import check
-    from .golden import verify
+    from .files.convert import convert
+    from .golden.verify import verify
     from .running.stream import stream
     from .showing import compare, draw, trace
 
@@ -41,6 +42,7 @@ __version__ = "0.1.0"
 # Functions and folders that come when they are first used: the folder that each is in
 _LATE = {
     **dict.fromkeys(("check",), "diagnose"),
+    **dict.fromkeys(("convert",), "files.convert"),
     **dict.fromkeys(("compare", "draw", "trace"), "showing"),
     **dict.fromkeys(("stream",), "running.stream"),
     **dict.fromkeys(("detect",), "convention"),
@@ -61,6 +63,7 @@ __all__ = [
     "cells",
     "check",
     "compare",
+    "convert",
     "coupled",
     "coupled_peephole",
     "detect",

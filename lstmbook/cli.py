@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import fnmatch
 import importlib
 import json
 import math
@@ -30,8 +29,6 @@ __all__ = ["main"]
 OK, REFUSED, BAD = 0, 1, 2
 
 _TARGETS = ("keras", "torch", "onnx", "tf1", "npz")
-_ENDINGS = {".keras": "keras", ".h5": "keras", ".safetensors": "torch", ".pt": "torch"}
-_ENDINGS |= {".pth": "torch", ".onnx": "onnx", ".npz": "npz"}
 # What is imported before a file of a kind is read or written: it talks while it is imported.
 _TALKERS = {"tf1": "tensorflow", "keras": "keras"}
 
@@ -109,6 +106,10 @@ _OPTIONS = {
     r"(?<=: )cells names": "--cell names",
     r"(?<=[;,] )config (?=is for|takes)": "--config ",
     r"\bgiven as config\b": "given by --config",
+    r"\bcells={'([^']+)': '(\w+)'}, or None to leave it aside": r"--cell \1=\2 (or =none)",
+    r"\blayers='([^']*)': no": r"--layer \1: no",
+    r"\(layers=\[…\] chooses": "(--layer chooses",
+    r"\bto=(?=keras\|)": "--to ",
 }
 
 
@@ -309,18 +310,9 @@ def _print_layers(layers: Sequence[Any]) -> None:
     notes: dict[str, list[str]] = {}
     for layer in layers:
         if layer.note:
-            notes.setdefault(_note(layer), []).append(layer.name)
+            notes.setdefault(_in_options(layer.note), []).append(layer.name)
     for note, names in notes.items():
         print(f"\n{', '.join(names)}:\n  {note}")
-
-
-def _note(layer: Any) -> str:
-    """The note of a layer; what `read` is told by ``cells``, the command line by ``--cell``."""
-    note = _in_options(layer.note)
-    if not layer.candidates:
-        return note
-    what = note.partition(". Say which")[0]
-    return f"{what}. Say which: --cell {layer.name}={layer.candidates[0]} (or =none)"
 
 
 def _layer(layer: Any) -> dict[str, Any]:
@@ -351,90 +343,47 @@ def _described(found: Any) -> dict[str, Any]:
 # convert
 
 
-class _NotEqualError(Exception):
-    """The two ends differ; carries the certificate."""
-
-
 def _convert(arguments: argparse.Namespace) -> int:
-    from . import files
-    from .files import certificate
+    from .files.convert import convert
 
-    to = arguments.to or _ENDINGS.get(arguments.out.suffix.lower())
-    if to is None:
-        raise ValueError(
-            f"{arguments.out}: its ending says no kind; --to {'|'.join(_TARGETS)} does"
+    limit = {} if arguments.max_bytes is None else {"max_bytes": arguments.max_bytes}
+    with _hushed(_kind(arguments.file)):
+        done = convert(
+            arguments.file,
+            arguments.out,
+            to=arguments.to,
+            layers=arguments.layer or (),
+            overwrite=arguments.force,
+            tolerance=arguments.tolerance,
+            forget_bias=arguments.forget_bias,
+            target_forget_bias=arguments.out_forget_bias,
+            cells=dict(arguments.cell or ()),
+            config=arguments.config,
+            progress=_tell,
+            quiet=_hushed,
+            **limit,
         )
-    layers = _chosen(_contents(arguments), arguments)
-    bias = arguments.out_forget_bias
-    done: list[Any] = []
-    told: dict[str, str] = {}
-
-    def check(path: Path) -> None:
-        _tell("running both ends …")
-        made = files.read(path, forget_bias=bias)
-        if to == "tf1":  # whose scopes do not always tell the cell: then it is the one written
-            told.update(_untold(layers, made))
-            made = files.read(path, forget_bias=bias, cells=told) if told else made
-        done.append(certificate.certify(layers, made, atol=arguments.tolerance, forget_bias=bias))
-        if not done[0].ok:
-            raise _NotEqualError
-
-    _tell(f"writing {arguments.out} …")
-    try:
-        with _hushed(to):
-            written = files.write(
-                arguments.out,
-                layers,
-                to=to,
-                overwrite=arguments.force,
-                forget_bias=bias,
-                check=check,
-            )
-    except _NotEqualError:
-        written = []
-    report = done[0]
+    code = OK if done.ok else REFUSED
     if arguments.json:
-        result = {"ok": report.ok, "to": to, "written": [str(path) for path in written]}
-        _print_json(result | {"cells": told, "certificate": report.to_dict()})
-        return OK if report.ok else REFUSED
-    print(report)
-    if not report.ok:
+        result = {"ok": done.ok, "to": done.to, "written": [str(path) for path in done.written]}
+        _print_json(result | {"cells": done.cells, "certificate": done.certificate.to_dict()})
+        return code
+    print(done.certificate)
+    if not done.ok:
         print(f"\nrefused: over the tolerance of {arguments.tolerance:g}; nothing was written")
-        return REFUSED
-    print("\nwritten: " + ", ".join(str(path) for path in written))
-    print(f"to use it: {_usage(to, arguments.out)}")
-    if told:
-        said = " ".join(f"--cell {name}={cell}" for name, cell in told.items())
-        print(f"its names do not tell all cells; to read it here: {said}")
-    return OK
+        return code
+    print("\nwritten: " + ", ".join(str(path) for path in done.written))
+    print(f"to use it: {_usage(done.to, arguments.out)}")
+    if done.cells:
+        given = " ".join(f"--cell {name}={cell}" for name, cell in done.cells.items())
+        print(f"its names do not tell all cells; to read it here: {given}")
+    return code
 
 
-def _untold(layers: Sequence[Any], made: Sequence[Any]) -> dict[str, str]:
-    """The cells of written layers that a reader of the file does not find by itself."""
-    written = {layer.name: layer.cell for layer in layers}
-    return {x.name: written[x.name] for x in made if x.cell != written.get(x.name, x.cell)}
+def _kind(path: Path) -> str:
+    from . import files
 
-
-def _chosen(found: Any, arguments: argparse.Namespace) -> list[Any]:
-    """The layers to convert; none that has no cell, and none missed in silence."""
-    layers = list(found.layers)
-    for pattern in arguments.layer or ():
-        if not any(_is_named(layer, pattern) for layer in layers):
-            names = ", ".join(layer.name for layer in layers) or "none"
-            raise ValueError(f"--layer {pattern}: no such layer; in the file: {names}")
-    if arguments.layer:
-        layers = [x for x in layers if any(_is_named(x, pattern) for pattern in arguments.layer)]
-    if not layers:
-        raise LayoutError(f"{found.path} has no recurrent layer")
-    for layer in layers:
-        if layer.cell is None:
-            mend = "" if arguments.layer else " (--layer chooses the others)"
-            raise LayoutError(f"{layer.name}: {_note(layer)}{mend}")
-    return layers
-
-
-def _is_named(layer: Any, pattern: str) -> bool:
-    return layer.name == pattern or fnmatch.fnmatchcase(layer.name, pattern)
+    return str(files.kind(path))
 
 
 def _usage(to: str, path: Path) -> str:

@@ -269,7 +269,7 @@ def test_convert_refuses_what_is_over_the_tolerance(cli, npz, tmp_path, monkeypa
         one._replace(params=one.params._replace(b=one.params.b + np.float32(1e-3)))
         for one in real(path)
     ]
-    monkeypatch.setattr(files, "read", wrong)
+    monkeypatch.setattr(sys.modules["lstmbook.files.convert"], "read", wrong)
     code, out, _ = cli("convert", npz, tmp_path / "copy.npz")
     assert code == 1
     assert re.search(says("(lstm): NOT EQUAL", "refused: over the tolerance of 1e-05"), out)
@@ -420,6 +420,21 @@ def test_verify(cli, tmp_path, monkeypatch):
     code, _, err = cli("verify", "lstm", "--results", "none.json")
     assert code == 2
     assert "none.json" in err
+
+
+def test_convert_in_python(npz, tmp_path):
+    """The command line is words around it."""
+    done = lstmbook.convert(npz, tmp_path / "copy.npz", layers=["enc/*"])
+    assert (done.ok, done.to, done.written) == (True, "npz", (tmp_path / "copy.npz",))
+    assert "enc/a -> enc/a (lstm): equal" in str(done.certificate)
+    assert [one.name for one in files.read(tmp_path / "copy.npz")] == ["enc/a"]
+    with pytest.raises(ValueError, match="its ending says no kind; to=keras|torch|onnx|tf1|npz"):
+        lstmbook.convert(npz, tmp_path / "copy")
+    with pytest.raises(ValueError, match="layers='none': no such layer; in the file: enc/a, dec"):
+        lstmbook.convert(npz, tmp_path / "two.npz", layers=["none"])
+    with pytest.raises(files.FileError, match="overwrite=True"):
+        lstmbook.convert(npz, tmp_path / "copy.npz")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy.npz", npz.name]
 
 
 # What README shows

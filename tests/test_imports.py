@@ -111,7 +111,18 @@ def test_what_the_package_offers():
     for name in lstmbook.__all__:
         assert hasattr(lstmbook, name), name
     assert {*lstmbook.CELLS, *lstmbook.__all__, "files", "live", "training"} < set(dir(lstmbook))
-    for name in ("check", "compare", "detect", "draw", "run", "trace", "verify", "vjp"):
+    for name in (
+        "check",
+        "compare",
+        "convert",
+        "detect",
+        "draw",
+        "run",
+        "stream",
+        "trace",
+        "verify",
+        "vjp",
+    ):
         assert callable(getattr(lstmbook, name)), name
     with pytest.raises(AttributeError, match="module 'lstmbook' has no attribute 'lstms'"):
         lstmbook.lstms  # noqa: B018

@@ -1,0 +1,157 @@
+"""From a file of one framework to a file of another, with a certificate of what was written."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from os import PathLike
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..layouts import LayoutError
+from . import Layer, contents, read, write
+from ._base import MAX_BYTES
+from .certificate import TOLERANCE, Certificate, certify
+
+__all__ = ["KINDS", "Conversion", "convert", "kind_of_name"]
+
+KINDS = ("keras", "torch", "onnx", "tf1", "npz")
+_ENDINGS = {".keras": "keras", ".h5": "keras", ".safetensors": "torch", ".pt": "torch"}
+_ENDINGS |= {".pth": "torch", ".onnx": "onnx", ".npz": "npz"}
+
+
+class Conversion(NamedTuple):
+    """What `convert` has done."""
+
+    written: tuple[Path, ...]  # the files; none if the certificate is not ok
+    certificate: Certificate
+    to: str
+    cells: dict[str, str]  # what `read` must be told to find all layers of the new file
+
+    @property
+    def ok(self) -> bool:
+        """Whether both ends compute the same, and the file is there."""
+        return self.certificate.ok
+
+
+def convert(
+    source: str | PathLike[str],
+    target: str | PathLike[str],
+    *,
+    to: str | None = None,
+    layers: Iterable[str] = (),
+    overwrite: bool = False,
+    tolerance: float = TOLERANCE,
+    forget_bias: float | None = None,
+    target_forget_bias: float = 1.0,
+    cells: Mapping[str, str | None] | None = None,
+    config: str | PathLike[str] | None = None,
+    max_bytes: int = MAX_BYTES,
+    progress: Callable[[str], None] = lambda text: None,
+    quiet: Callable[[str], AbstractContextManager[None]] = lambda kind: nullcontext(),
+) -> Conversion:
+    """Write the recurrent layers of a file for another framework, and prove what was written.
+
+    Both ends run on random inputs, in the frameworks' own cells where these are installed: the
+    source as it is, the target as it lies on disk in the end. If they differ, nothing is written,
+    and what was there before stays.
+
+    Parameters
+    ----------
+    source, target : paths
+        A TensorFlow checkpoint by its prefix.
+    to : str, optional
+        One of `KINDS`; by the ending of ``target`` if it is not given.
+    layers : names or patterns
+        The layers to convert, such as ``["encoder/*"]``; all if there are none.
+    overwrite : bool
+        Whether a file that is there already may be replaced.
+    tolerance : float
+        The largest difference that still counts as equal.
+    forget_bias, cells, config, max_bytes : as in `files.read`, of the source
+    target_forget_bias : float
+        What a TensorFlow 1 checkpoint is written for.
+    progress, quiet : functions
+        Get a line of what is being done, and the kind of file that is being written.
+
+    Returns
+    -------
+    Conversion
+        Its ``certificate`` prints as text.
+
+    Raises
+    ------
+    FileError, LayoutError, ValueError
+        If a file cannot be read or written, a layer is ambiguous, or the target has no such cell.
+    """
+    target = Path(target)
+    to = to or kind_of_name(target)
+    options: dict[str, Any] = {"forget_bias": forget_bias, "cells": cells, "config": config}
+    found = contents(source, **options, max_bytes=max_bytes)
+    chosen = _chosen(found, list(layers))
+    certificates: list[Certificate] = []
+    untold: dict[str, str] = {}
+
+    def check(path: Path) -> None:
+        progress("running both ends …")
+        made = read(path, forget_bias=target_forget_bias)
+        if to == "tf1":  # whose scopes do not always tell the cell: then it is the one written
+            untold.update(_untold(chosen, made))
+            if untold:
+                made = read(path, forget_bias=target_forget_bias, cells=untold)
+        certificates.append(certify(chosen, made, atol=tolerance, forget_bias=target_forget_bias))
+        if not certificates[0].ok:
+            raise _NotEqualError
+
+    progress(f"writing {target} …")
+    written: Sequence[Path] = ()
+    try:
+        with quiet(to):
+            written = write(
+                target, chosen, to=to, overwrite=overwrite, forget_bias=target_forget_bias,
+                check=check,
+            )  # fmt: skip
+    except _NotEqualError:
+        pass
+    return Conversion(tuple(written), certificates[0], to, untold)
+
+
+class _NotEqualError(Exception):
+    """The two ends differ."""
+
+
+def kind_of_name(path: Path) -> str:
+    """The kind of file that a name asks for, by its ending."""
+    kind = _ENDINGS.get(path.suffix.lower())
+    if kind is None:
+        raise ValueError(f"{path}: its ending says no kind; to={'|'.join(KINDS)} does")
+    return kind
+
+
+def _untold(layers: Sequence[Layer], made: Sequence[Layer]) -> dict[str, str]:
+    """The cells of written layers that a reader of the file does not find by itself."""
+    written = {layer.name: str(layer.cell) for layer in layers}
+    return {x.name: written[x.name] for x in made if x.cell != written.get(x.name, x.cell)}
+
+
+def _chosen(found: Any, patterns: list[str]) -> list[Layer]:
+    """The layers to convert; none that has no cell, and none missed in silence."""
+    chosen: list[Layer] = list(found.layers)
+    for pattern in patterns:
+        if not any(_is_named(layer, pattern) for layer in chosen):
+            names = ", ".join(layer.name for layer in chosen) or "none"
+            raise ValueError(f"layers={pattern!r}: no such layer; in the file: {names}")
+    if patterns:
+        chosen = [x for x in chosen if any(_is_named(x, pattern) for pattern in patterns)]
+    if not chosen:
+        raise LayoutError(f"{found.path} has no recurrent layer")
+    for layer in chosen:
+        if layer.cell is None:
+            mend = "" if patterns else " (layers=[…] chooses the others)"
+            raise LayoutError(f"{layer.name}: {layer.note}{mend}")
+    return chosen
+
+
+def _is_named(layer: Layer, pattern: str) -> bool:
+    return layer.name == pattern or fnmatch.fnmatchcase(layer.name, pattern)
