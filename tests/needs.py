@@ -3,7 +3,8 @@
 A test says ``@pytest.mark.torch``, or takes the fixture ``torch``; a file says
 ``pytestmark = pytest.mark.tensorflow``. What is not there is named, and the test is skipped before
 any line of it or of its fixtures runs. Two marks follow from the table: ``extra`` for what
-``make setup`` does not install, and ``slow`` for what loads a large framework or a browser.
+``make setup`` does not install, and ``slow`` for what loads a large framework or a browser, or
+compiles.
 With LSTMBOOK_REQUIRE_ALL=1 a skip is a failure; in CI it is one where ``make setup`` installs what
 is missing.
 """
@@ -48,7 +49,7 @@ NEEDS = {
     "onnx": Need("onnx", **LOCKED),
     "onnxruntime": Need("ONNX Runtime", **LOCKED),
     "safetensors": Need("safetensors", **LOCKED),
-    "numba": Need("Numba", **LOCKED),
+    "numba": Need("Numba", **LOCKED, slow=True),  # it compiles
     "ipykernel": Need("ipykernel", **LOCKED),
     "sphinx": Need("Sphinx", **LOCKED),
     "threadpoolctl": Need("threadpoolctl", **LOCKED),

@@ -187,6 +187,7 @@ def test_a_missing_framework_is_named(module, package, extra):
         ("keras", "keras", "Keras", "2.15.0"),
     ],
 )
+@pytest.mark.slow
 def test_a_framework_that_is_too_old_is_named(module, package, name, old):
     """With its version, and the one that pyproject.toml asks for; Keras 3 comes with TensorFlow."""
     framework(module)

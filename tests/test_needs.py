@@ -8,6 +8,8 @@ from pathlib import Path
 import needs
 import pytest
 
+pytestmark = pytest.mark.slow
+
 TESTS = """
 import needs
 import pytest

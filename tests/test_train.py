@@ -281,8 +281,7 @@ INFINITE = {
 
 @each_loss
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_infinite_outputs_give_tensorflows_limit(name, dtype):
-    tf = pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
+def test_infinite_outputs_give_tensorflows_limit(tf, name, dtype):
     for outputs, all_targets in INFINITE[name]:
         for targets in all_targets:
             z = tf.Variable(np.clip(outputs, -HUGE, HUGE))
@@ -636,8 +635,7 @@ def test_all_that_holds_weights_is_learned(dtype):
     assert left == right
 
 
-def test_a_number_without_an_axis_moves_as_keras_moves_it():
-    keras = pytest.importorskip("keras", reason="Keras is not installed")
+def test_a_number_without_an_axis_moves_as_keras_moves_it(keras):
     weights = {"w": np.array(1.0), "b": np.array([2.0, -1.0])}
     theirs = {name: keras.Variable(a, dtype="float64") for name, a in weights.items()}
     optimizer, adam = keras.optimizers.Adam(**EXACT), init_adam(weights, **EXACT)
