@@ -175,6 +175,7 @@ generate: setup
 
 bench: setup
 	@$(PY) benchmarks/waits.py
+	@$(PY) benchmarks/streaming.py
 	@$(PY) benchmarks/detecting.py
 	@$(PY) benchmarks/training_step.py
 	@$(PY) benchmarks/speed.py $(BENCH)
