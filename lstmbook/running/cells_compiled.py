@@ -15,6 +15,9 @@ from .loops import (
     compiled,
     copy,
     fill,
+    give_inputs,
+    input_columns,
+    keep_ended,
     longest,
     ones_below,
     pack_here,
@@ -23,6 +26,7 @@ from .loops import (
     project,
     room,
     sigmoid,
+    state_columns,
     steps_at_once,
     steps_of_a_block,
     tanh,
@@ -31,14 +35,14 @@ from .loops import (
 )
 
 MARKS = {
-    'loops.py': '6d919477dc8ecb80',
-    'rnn': '193abd66dac39349',
-    'lstm': 'baa33c0631aa82cd',
-    'peephole': '99650bf6aaf62056',
-    'coupled': 'f2a422af516f50c4',
-    'coupled_peephole': '08bd40f454d8a060',
-    'gru': 'b7a301e86026d8d6',
-    'gru_reset_after': 'b317d4d818ce8b2d',
+    'loops.py': '6611ecfacbc04560',
+    'rnn': '4e2f354e02f85cb0',
+    'lstm': 'bf2dddab4732a7fd',
+    'peephole': '0ef13688197f8667',
+    'coupled': '269d667f71e62d81',
+    'coupled_peephole': '51743032908ebfc7',
+    'gru': '6c95a62a929178bf',
+    'gru_reset_after': 'a4e5cc047f149748',
 }
 
 
@@ -171,27 +175,18 @@ def rnn_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, gradients):
                 )
         zero_rows(d_h[1 - turn])
         add_product(d_h[1 - turn, ::1, 0:], dz[first::1, at[0] :][:batch], W_0_0T)
-        for s in range(batch):
-            if t >= lengths[s]:
-                copy(d_h[1 - turn, s], d_h[turn, s])
+        keep_ended(d_h, turn, t, lengths)
         if not first:
             stop = min(t + steps, end)
             rows = (stop - t) * batch
-            for u in range(t, stop):
-                for s in range(batch):
-                    n, alive = (u - t) * batch + s, u < lengths[s]
-                    column(x_columns, n, xs[0][place(xs, s, u)], alive)
-                    column(h_columns, n, h[u, s], alive)
+            input_columns(x_columns, xs, t, stop, lengths)
+            state_columns(h_columns, h, t, stop, lengths)
             add_gradient(d_W_x_0, x_columns, dz[:rows], at[0], panel)
             add_gradient(d_W_0_0, h_columns, dz[:rows], at[0], panel)
             if len(d_xs[0]):
                 zero_rows(d_x[:rows])
                 add_product(d_x[::1, 0:], dz[:rows:1, at[0] :], W_x_0T)
-                for u in range(t, stop):
-                    for s in range(batch):
-                        if u < lengths[s]:
-                            out = d_xs[0][place(d_xs, s, u)]
-                            copy(out, d_x[(u - t) * batch + s, : len(out)])
+                give_inputs(d_xs, d_x, t, stop, lengths)
     return end % 2
 
 
@@ -402,28 +397,19 @@ def lstm_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, gradients):
                 )
         zero_rows(d_h[1 - turn])
         add_product(d_h[1 - turn, ::1, 0:], dz[first::1, at[0] :][:batch], W_0_0T)
-        for s in range(batch):
-            if t >= lengths[s]:
-                copy(d_h[1 - turn, s], d_h[turn, s])
-                copy(d_c[1 - turn, s], d_c[turn, s])
+        keep_ended(d_h, turn, t, lengths)
+        keep_ended(d_c, turn, t, lengths)
         if not first:
             stop = min(t + steps, end)
             rows = (stop - t) * batch
-            for u in range(t, stop):
-                for s in range(batch):
-                    n, alive = (u - t) * batch + s, u < lengths[s]
-                    column(x_columns, n, xs[0][place(xs, s, u)], alive)
-                    column(h_columns, n, h[u, s], alive)
+            input_columns(x_columns, xs, t, stop, lengths)
+            state_columns(h_columns, h, t, stop, lengths)
             add_gradient(d_W_x_0, x_columns, dz[:rows], at[0], panel)
             add_gradient(d_W_0_0, h_columns, dz[:rows], at[0], panel)
             if len(d_xs[0]):
                 zero_rows(d_x[:rows])
                 add_product(d_x[::1, 0:], dz[:rows:1, at[0] :], W_x_0T)
-                for u in range(t, stop):
-                    for s in range(batch):
-                        if u < lengths[s]:
-                            out = d_xs[0][place(d_xs, s, u)]
-                            copy(out, d_x[(u - t) * batch + s, : len(out)])
+                give_inputs(d_xs, d_x, t, stop, lengths)
     return end % 2
 
 
@@ -660,28 +646,19 @@ def peephole_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, gradien
                 )
         zero_rows(d_h[1 - turn])
         add_product(d_h[1 - turn, ::1, 0:], dz[first::1, at[0] :][:batch], W_0_0T)
-        for s in range(batch):
-            if t >= lengths[s]:
-                copy(d_h[1 - turn, s], d_h[turn, s])
-                copy(d_c[1 - turn, s], d_c[turn, s])
+        keep_ended(d_h, turn, t, lengths)
+        keep_ended(d_c, turn, t, lengths)
         if not first:
             stop = min(t + steps, end)
             rows = (stop - t) * batch
-            for u in range(t, stop):
-                for s in range(batch):
-                    n, alive = (u - t) * batch + s, u < lengths[s]
-                    column(x_columns, n, xs[0][place(xs, s, u)], alive)
-                    column(h_columns, n, h[u, s], alive)
+            input_columns(x_columns, xs, t, stop, lengths)
+            state_columns(h_columns, h, t, stop, lengths)
             add_gradient(d_W_x_0, x_columns, dz[:rows], at[0], panel)
             add_gradient(d_W_0_0, h_columns, dz[:rows], at[0], panel)
             if len(d_xs[0]):
                 zero_rows(d_x[:rows])
                 add_product(d_x[::1, 0:], dz[:rows:1, at[0] :], W_x_0T)
-                for u in range(t, stop):
-                    for s in range(batch):
-                        if u < lengths[s]:
-                            out = d_xs[0][place(d_xs, s, u)]
-                            copy(out, d_x[(u - t) * batch + s, : len(out)])
+                give_inputs(d_xs, d_x, t, stop, lengths)
     return end % 2
 
 
@@ -886,28 +863,19 @@ def coupled_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, gradient
                 )
         zero_rows(d_h[1 - turn])
         add_product(d_h[1 - turn, ::1, 0:], dz[first::1, at[0] :][:batch], W_0_0T)
-        for s in range(batch):
-            if t >= lengths[s]:
-                copy(d_h[1 - turn, s], d_h[turn, s])
-                copy(d_c[1 - turn, s], d_c[turn, s])
+        keep_ended(d_h, turn, t, lengths)
+        keep_ended(d_c, turn, t, lengths)
         if not first:
             stop = min(t + steps, end)
             rows = (stop - t) * batch
-            for u in range(t, stop):
-                for s in range(batch):
-                    n, alive = (u - t) * batch + s, u < lengths[s]
-                    column(x_columns, n, xs[0][place(xs, s, u)], alive)
-                    column(h_columns, n, h[u, s], alive)
+            input_columns(x_columns, xs, t, stop, lengths)
+            state_columns(h_columns, h, t, stop, lengths)
             add_gradient(d_W_x_0, x_columns, dz[:rows], at[0], panel)
             add_gradient(d_W_0_0, h_columns, dz[:rows], at[0], panel)
             if len(d_xs[0]):
                 zero_rows(d_x[:rows])
                 add_product(d_x[::1, 0:], dz[:rows:1, at[0] :], W_x_0T)
-                for u in range(t, stop):
-                    for s in range(batch):
-                        if u < lengths[s]:
-                            out = d_xs[0][place(d_xs, s, u)]
-                            copy(out, d_x[(u - t) * batch + s, : len(out)])
+                give_inputs(d_xs, d_x, t, stop, lengths)
     return end % 2
 
 
@@ -1131,28 +1099,19 @@ def coupled_peephole_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states,
                 )
         zero_rows(d_h[1 - turn])
         add_product(d_h[1 - turn, ::1, 0:], dz[first::1, at[0] :][:batch], W_0_0T)
-        for s in range(batch):
-            if t >= lengths[s]:
-                copy(d_h[1 - turn, s], d_h[turn, s])
-                copy(d_c[1 - turn, s], d_c[turn, s])
+        keep_ended(d_h, turn, t, lengths)
+        keep_ended(d_c, turn, t, lengths)
         if not first:
             stop = min(t + steps, end)
             rows = (stop - t) * batch
-            for u in range(t, stop):
-                for s in range(batch):
-                    n, alive = (u - t) * batch + s, u < lengths[s]
-                    column(x_columns, n, xs[0][place(xs, s, u)], alive)
-                    column(h_columns, n, h[u, s], alive)
+            input_columns(x_columns, xs, t, stop, lengths)
+            state_columns(h_columns, h, t, stop, lengths)
             add_gradient(d_W_x_0, x_columns, dz[:rows], at[0], panel)
             add_gradient(d_W_0_0, h_columns, dz[:rows], at[0], panel)
             if len(d_xs[0]):
                 zero_rows(d_x[:rows])
                 add_product(d_x[::1, 0:], dz[:rows:1, at[0] :], W_x_0T)
-                for u in range(t, stop):
-                    for s in range(batch):
-                        if u < lengths[s]:
-                            out = d_xs[0][place(d_xs, s, u)]
-                            copy(out, d_x[(u - t) * batch + s, : len(out)])
+                give_inputs(d_xs, d_x, t, stop, lengths)
     return end % 2
 
 
@@ -1369,17 +1328,15 @@ def gru_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, gradients):
                     d_row[at[0] : at[1]], d_node_1[s], d_h[1 - turn, s, : h.shape[2]],
                 )
         add_product(d_h[1 - turn, ::1, 0:], dz[first::1, at[0] :][:batch], W_0_0T)
-        for s in range(batch):
-            if t >= lengths[s]:
-                copy(d_h[1 - turn, s], d_h[turn, s])
+        keep_ended(d_h, turn, t, lengths)
         if not first:
             stop = min(t + steps, end)
             rows = (stop - t) * batch
+            input_columns(x_columns, xs, t, stop, lengths)
+            state_columns(h_columns, h, t, stop, lengths)
             for u in range(t, stop):
                 for s in range(batch):
                     n, alive = (u - t) * batch + s, u < lengths[s]
-                    column(x_columns, n, xs[0][place(xs, s, u)], alive)
-                    column(h_columns, n, h[u, s], alive)
                     if alive:
                         row = z[u * batch + s]
                         _gru_left_0(left_0, row[at[0] : at[1]], h[u, s])
@@ -1390,11 +1347,7 @@ def gru_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, gradients):
             if len(d_xs[0]):
                 zero_rows(d_x[:rows])
                 add_product(d_x[::1, 0:], dz[:rows:1, at[0] :], W_x_0T)
-                for u in range(t, stop):
-                    for s in range(batch):
-                        if u < lengths[s]:
-                            out = d_xs[0][place(d_xs, s, u)]
-                            copy(out, d_x[(u - t) * batch + s, : len(out)])
+                give_inputs(d_xs, d_x, t, stop, lengths)
     return end % 2
 
 
@@ -1541,25 +1494,16 @@ def gru_reset_after_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, 
                     d_h[1 - turn, s, : h.shape[2]], d_row[at[2] : at[3]],
                 )
         add_product(d_h[1 - turn, ::1, 0:], dz[first::1, at[0] :][:batch], W_0_0T)
-        for s in range(batch):
-            if t >= lengths[s]:
-                copy(d_h[1 - turn, s], d_h[turn, s])
+        keep_ended(d_h, turn, t, lengths)
         if not first:
             stop = min(t + steps, end)
             rows = (stop - t) * batch
-            for u in range(t, stop):
-                for s in range(batch):
-                    n, alive = (u - t) * batch + s, u < lengths[s]
-                    column(x_columns, n, xs[0][place(xs, s, u)], alive)
-                    column(h_columns, n, h[u, s], alive)
+            input_columns(x_columns, xs, t, stop, lengths)
+            state_columns(h_columns, h, t, stop, lengths)
             add_gradient(d_W_x_0, x_columns, dz[:rows], at[1], panel)
             add_gradient(d_W_0_0, h_columns, dz[:rows], at[0], panel)
             if len(d_xs[0]):
                 zero_rows(d_x[:rows])
                 add_product(d_x[::1, 0:], dz[:rows:1, at[1] :], W_x_0T)
-                for u in range(t, stop):
-                    for s in range(batch):
-                        if u < lengths[s]:
-                            out = d_xs[0][place(d_xs, s, u)]
-                            copy(out, d_x[(u - t) * batch + s, : len(out)])
+                give_inputs(d_xs, d_x, t, stop, lengths)
     return end % 2

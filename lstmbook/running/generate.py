@@ -37,6 +37,9 @@ from .loops import (
     compiled,
     copy,
     fill,
+    give_inputs,
+    input_columns,
+    keep_ended,
     longest,
     ones_below,
     pack_here,
@@ -45,6 +48,7 @@ from .loops import (
     project,
     room,
     sigmoid,
+    state_columns,
     steps_at_once,
     steps_of_a_block,
     tanh,
@@ -475,37 +479,34 @@ def _back(name: str, back: Back, names: _Names) -> list[str]:
             f"        add_product(d_{states[target.value]}[1 - turn, ::1, 0:], "
             f"dz[first::1, at[{group.first}] :][:batch], W_{g}T)"
         )
-    text += ["        for s in range(batch):", "            if t >= lengths[s]:"]
-    text += [f"                copy(d_{n}[1 - turn, s], d_{n}[turn, s])" for n in states]
+    text += [f"        keep_ended(d_{n}, turn, t, lengths)" for n in states]
     text += [
         "        if not first:",
         "            stop = min(t + steps, end)",
         "            rows = (stop - t) * batch",
-        "            for u in range(t, stop):",
-        "                for s in range(batch):",
-        "                    n, alive = (u - t) * batch + s, u < lengths[s]",
-        "                    column(x_columns, n, xs[0][place(xs, s, u)], alive)",
+        "            input_columns(x_columns, xs, t, stop, lengths)",
     ]
     for left, array in columns.items():
         if left.op == "state":
-            text.append(
-                f"                    column({array}, n, {states[left.value]}[u, s], alive)"
-            )
-        else:
-            k = plan.lefts.index(left)
-            call = (
-                left_rows[k].call().replace("[old, s]", "[u, s]").replace("[new, s]", "[u + 1, s]")
-            )
-            text += ["                    if alive:"]
-            text += [
-                line.replace("                ", "                        ", 1).replace(
-                    "t * batch", "u * batch").replace("(xs, s, t)", "(xs, s, u)")
-                for line in _row_names(call)
-            ]  # fmt: skip
-            text += [
-                f"                        {call}",
-                f"                    column({array}, n, left_{k}, alive)",
-            ]
+            state = states[left.value]
+            text.append(f"            state_columns({array}, {state}, t, stop, lengths)")
+            continue
+        k = plan.lefts.index(left)
+        call = left_rows[k].call().replace("[old, s]", "[u, s]").replace("[new, s]", "[u + 1, s]")
+        text += [
+            "            for u in range(t, stop):",
+            "                for s in range(batch):",
+            "                    n, alive = (u - t) * batch + s, u < lengths[s]",
+            "                    if alive:",
+        ]
+        text += [
+            "        " + line.replace("t * batch", "u * batch").replace("(xs, s, t)", "(xs, s, u)")
+            for line in _row_names(call)
+        ]
+        text += [
+            f"                        {call}",
+            f"                    column({array}, n, left_{k}, alive)",
+        ]
     for g, group in names.groups.items():
         array = "x_columns" if g.startswith("x_") else columns[group.left]
         text.append(
@@ -520,11 +521,7 @@ def _back(name: str, back: Back, names: _Names) -> list[str]:
             f"                add_product(d_x[::1, 0:], dz[:rows:1, at[{group.first}] :], W_{g}T)"
         )
     text += [
-        "                for u in range(t, stop):",
-        "                    for s in range(batch):",
-        "                        if u < lengths[s]:",
-        "                            out = d_xs[0][place(d_xs, s, u)]",
-        "                            copy(out, d_x[(u - t) * batch + s, : len(out)])",
+        "                give_inputs(d_xs, d_x, t, stop, lengths)",
         "    return end % 2",
     ]
     return text

@@ -329,6 +329,41 @@ def column(columns, n, vector, alive):
 
 
 @compiled
+def input_columns(columns, xs, start, stop, lengths):
+    """The inputs of a block of steps, a column each."""
+    for t in range(start, stop):
+        for s in range(len(lengths)):
+            n = (t - start) * len(lengths) + s
+            column(columns, n, xs[0][place(xs, s, t)], t < lengths[s])
+
+
+@compiled
+def state_columns(columns, states, start, stop, lengths):
+    """The states before a block of steps, a column each."""
+    for t in range(start, stop):
+        for s in range(len(lengths)):
+            column(columns, (t - start) * len(lengths) + s, states[t, s], t < lengths[s])
+
+
+@compiled
+def give_inputs(d_xs, d_x, start, stop, lengths):
+    """The gradients at the inputs of a block of steps, where the caller wants them."""
+    for t in range(start, stop):
+        for s in range(len(lengths)):
+            if t < lengths[s]:
+                out = d_xs[0][place(d_xs, s, t)]
+                copy(out, d_x[(t - start) * len(lengths) + s, : len(out)])
+
+
+@compiled
+def keep_ended(d, turn, t, lengths):
+    """Past its length a sequence keeps its gradient."""
+    for s in range(len(lengths)):
+        if t >= lengths[s]:
+            copy(d[1 - turn, s], d[turn, s])
+
+
+@compiled
 def add_gradient(d_W, columns, dz, ahead, panel):
     """``d_W += columns dz``, where the columns of ``dz`` begin ``ahead``; ``panel`` is room."""
     rows, width = len(dz), panel.shape[1]
