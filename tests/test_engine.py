@@ -578,6 +578,72 @@ def test_what_is_the_callers_is_raised(error, compiled, monkeypatch):
     assert not engine._failures
 
 
+@pytest.fixture
+def quick(compiled, monkeypatch):
+    """How often a small run took the short way."""
+    calls, real = [], compiled.run_alone
+    monkeypatch.setattr(compiled, "run_alone", lambda *a: calls.append(1) or real(*a))
+    monkeypatch.setattr(engine, "_failures", [])
+    return calls
+
+
+@each_cell
+def test_small_runs_take_a_short_way(name, quick):
+    """Once arguments of their shapes have passed the checks; to the bit what the long way gives."""
+    for dtype, batch, time_major in itertools.product(("f4", "f8"), (1, 3, 9), (False, True)):
+        cell, params, xs, _ = case(name, dtype=dtype, batch=batch, hidden=17)
+        xs = np.ascontiguousarray(xs.swapaxes(0, 1)) if time_major else xs
+        zero = cell.zero_state(params, batch)
+        long = run(cell, params, xs, zero, time_major=time_major)
+        run(cell, params, xs, time_major=time_major)
+        quick.clear()
+        before = [array.copy() for array in (*params, xs)]
+        hs, final = run(cell, params, xs, time_major=time_major)
+        assert quick == [1]
+        np.testing.assert_array_equal(hs, long[0])
+        np.testing.assert_array_equal(final, long[1])
+        assert (type(final), hs.dtype) == (cell.State, dtype)
+        for array, copy in zip((*params, xs), before, strict=True):
+            np.testing.assert_array_equal(array, copy)
+
+
+def test_what_does_not_fit_takes_the_long_way(quick, monkeypatch):
+    """And its errors are the same as ever."""
+    cell, params, xs, state = case("lstm", dtype=np.float32)
+    run(cell, params, xs)
+    quick.clear()
+    locked = xs.copy()
+    locked.flags.writeable = False
+    double = params._replace(b=params.b.astype(float))
+    for options in (
+        {"xs": locked}, {"xs": xs[:, ::-1]}, {"xs": xs.astype(float)}, {"xs": xs.tolist()},
+        {"xs": xs[:0]}, {"xs": xs[:, :0]}, {"params": double}, {"state": state},
+        {"lengths": LENGTHS},
+    ):  # fmt: skip
+        arguments = {"params": params, "xs": xs} | options
+        hs, _ = run(cell, **arguments)
+        expected, _ = run(by_steps(cell), **arguments)
+        np.testing.assert_allclose(hs, expected, rtol=0, atol=1e-6)
+    assert quick == []
+    for wrong, message in (
+        ({"xs": xs[..., :2]}, "xs has shape"),
+        ({"params": tuple(params)}, "Par"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=message):
+            run(cell, **{"params": params, "xs": xs} | wrong)
+    monkeypatch.setattr(engine, "SMALL", 10)
+    run(cell, params, xs)
+    monkeypatch.setattr(engine, "SMALL", 2**24)
+    assert quick == []
+    with monkeypatch.context() as patch:
+        patch.setattr(lstm, "gates", lambda *_: (np.float64(0.0),) * 4)  # a page that has changed
+        assert not run(cell, params, xs)[0].any()
+    assert quick == []
+    run(cell, params, xs)
+    run(cell, params, xs)
+    assert quick == [1]
+
+
 @pytest.mark.parametrize("numba", [False, True])
 def test_memory_does_not_grow_with_time(numba, request):
     """Beside its output, `run` needs one block."""

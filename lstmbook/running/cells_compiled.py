@@ -22,6 +22,7 @@ from .loops import (
     ones_below,
     pack_here,
     padded,
+    picked,
     place,
     project,
     room,
@@ -35,14 +36,14 @@ from .loops import (
 )
 
 MARKS = {
-    'loops.py': '6611ecfacbc04560',
+    'loops.py': '9feb8ad59e4d8f5b',
     'rnn': '4e2f354e02f85cb0',
     'lstm': 'bf2dddab4732a7fd',
     'peephole': '0ef13688197f8667',
     'coupled': '269d667f71e62d81',
     'coupled_peephole': '51743032908ebfc7',
     'gru': '6c95a62a929178bf',
-    'gru_reset_after': 'a4e5cc047f149748',
+    'gru_reset_after': '59c633011c51015b',
 }
 
 
@@ -1431,6 +1432,44 @@ def gru_reset_after_stream(room, sizes):
     gru_reset_after_forward(weights, inputs, steps, outputs, z, (h,))
     for s in range(batch):
         copy(h[0, s], h[1, s])
+
+
+@compiled
+def gru_reset_after_alone(
+    params_W_x, params_W_h, params_b, params_b_hn, xs, hs, h, per_sequence, per_step, end,
+):
+    batch = len(h)
+    n_0 = params_W_h.shape[2]
+    at_0 = np.int64(0)
+    n_1 = params_W_h.shape[2]
+    at_1 = at_0 + n_0
+    n_2 = params_W_h.shape[2]
+    at_2 = at_1 + n_1
+    n_3 = params_W_x.shape[2]
+    at_3 = at_2 + n_2
+    at = (at_0, at_1, at_2, at_3, at_3 + n_3)
+    W_x_0 = pack_here(params_W_x[0 : 3])
+    W_0_0 = pack_here(picked(params_W_h, (2, 0, 1)))
+    width = max(at_1 + W_x_0.shape[0] * W_x_0.shape[2], at_0 + W_0_0.shape[0] * W_0_0.shape[2])
+    b = room(np.int64(1), width, xs)[0]
+    add(b[at_0 :], params_b_hn)
+    add(b[at_1 :], params_b[0])
+    add(b[at_2 :], params_b[1])
+    add(b[at_3 :], params_b[2])
+    z = room(steps_at_once(batch) * batch, width, xs)
+    both_h = room(2 * batch, h.shape[1], xs)
+    both_h = both_h.reshape(2, batch, h.shape[1])
+    for s in range(batch):
+        copy(both_h[0, s], h[s])
+    first = np.int64(0)
+    inputs = xs, first, per_sequence, per_step
+    outputs = hs, first, per_sequence, per_step
+    steps = np.empty(batch, np.int64)
+    for s in range(batch):
+        steps[s] = end
+    gru_reset_after_forward((W_x_0, W_0_0, b, at), inputs, steps, outputs, z, (both_h,))
+    for s in range(batch):
+        copy(h[s], both_h[end % 2, s])
 
 
 @compiled

@@ -44,6 +44,7 @@ from .loops import (
     ones_below,
     pack_here,
     padded,
+    picked,
     place,
     project,
     room,
@@ -664,8 +665,10 @@ def _alone(name: str, plan: Forward, names: _Names) -> list[str]:
         gates = [matrix.value[1] for matrix in group.matrices]
         if gates == [None]:
             given = f"params_{field}.reshape((1, params_{field}.shape[0], params_{field}.shape[1]))"
-        else:
+        elif gates == list(range(gates[0], gates[-1] + 1)):
             given = f"params_{field}[{gates[0]} : {gates[-1] + 1}]"
+        else:
+            given = f"picked(params_{field}, ({', '.join(map(str, gates))}))"
         text.append(f"    W_{g} = pack_here({given})")
         ends.append(f"at_{group.first} + W_{g}.shape[0] * W_{g}.shape[2]")
     width = ends[0] if len(ends) == 1 else f"max({', '.join(ends)})"
@@ -704,13 +707,11 @@ def _alone(name: str, plan: Forward, names: _Names) -> list[str]:
 
 
 def _can_be_alone(plan: Forward) -> bool:
-    """Whether each group of matrices lies side by side in one field."""
+    """Whether each group of matrices lies in one field."""
     for group in (*plan.inputs, *(group for groups in plan.groups for group in groups)):
         gates = [matrix.value[1] for matrix in group.matrices]
-        one = len({matrix.value[0] for matrix in group.matrices}) == 1
-        if not one or not (
-            gates == [None] or (None not in gates and gates == list(range(gates[0], gates[-1] + 1)))
-        ):
+        fields = {matrix.value[0] for matrix in group.matrices}
+        if len(fields) > 1 or (None in gates and gates != [None]):
             return False
     return bool(plan.slots)
 

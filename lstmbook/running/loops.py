@@ -236,6 +236,17 @@ def pack_here(W):
 
 
 @compiled
+def picked(W, gates):
+    """Some gates, in an order of their own."""
+    _, m, n = W.shape
+    chosen = room(len(gates) * m, n, W).reshape(len(gates), m, n)
+    for k in range(len(gates)):
+        for j in range(m):
+            copy(chosen[k, j], W[gates[k], j])
+    return chosen
+
+
+@compiled
 def add_product(z, x, W):
     """``z += x W``, where ``W`` comes from `pack`."""
     full, rows, columns = len(x) - len(x) % 4, len(x), W.shape[2]

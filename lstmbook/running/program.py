@@ -363,8 +363,13 @@ class _Page:
             return
         self.codes.append((function, function.__code__))
         for cell in function.__closure__ or ():
-            self.cells.append((cell, cell.cell_contents))
-            self._value(cell.cell_contents)
+            try:
+                value = cell.cell_contents
+            except ValueError:  # not filled yet
+                self.fixed = False
+                continue
+            self.cells.append((cell, value))
+            self._value(value)
         for value in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
             self._value(value)
         names = set(_names(function.__code__))
