@@ -2,7 +2,7 @@
 
 A disguise is made here from the gates alone: blocks in any order, orientation and grouping, under
 names without meaning. What the disguised cell computes comes from
-`lstmbook.wrong_cells.slips.assemble`, which shares nothing with the search.
+`lstmbook.wrong_cells.assemble`, which shares with the search the recorded pages alone.
 """
 
 import importlib
@@ -22,7 +22,7 @@ from lstmbook.convention import detect, detect_file
 from lstmbook.convention.hypotheses import families_of, first_step, predict, table_of
 from lstmbook.convention.pair import pairs_of
 from lstmbook.convention.readings import readings_of
-from lstmbook.wrong_cells.slips import SLIPS, assemble
+from lstmbook.wrong_cells import SLIPS, assemble
 
 pytestmark = pytest.mark.slow
 

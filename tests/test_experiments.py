@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from cases import case
 
-from lstmbook import CELLS, compare, lstm, run
+from lstmbook import CELLS, backprop, compare, lstm, run
+from lstmbook.running.program import evaluate, program_of
 from lstmbook.training import experiments
 from lstmbook.training.experiments import (
     PART_TASKS,
@@ -80,7 +81,9 @@ def test_gradients_of_the_linear_ones_are_complex_steps(name):
     _, params, xs, state = case("lstm")
     x, rng = xs[:, 0], np.random.default_rng(1)
     d_state = lstm.State(*(rng.normal(size=part.shape) for part in state))
-    d_params, d_x, d_old = cell.step_vjp(params, x, state, d_state)
+    d_hs = np.zeros((len(x), 1, state.h.shape[1]))
+    d_params, d_xs, d_old = backprop(cell, params, xs[:, :1], d_hs, d_state, state=state)
+    d_x = d_xs[:, 0]
     given = [*(a.astype(complex) for a in (*params, x, *state))]
 
     def loss():
@@ -95,13 +98,27 @@ def test_gradients_of_the_linear_ones_are_complex_steps(name):
     assert build(name).cell.__name__ == name.replace(" ", "_")
 
 
-def test_a_linear_one_with_both_functions_is_the_lstm():
-    cell = experiments.Linear("whole")
+@pytest.mark.parametrize("name", LINEAR)
+def test_a_linear_one_follows_the_page_and_is_recorded_once(name, monkeypatch):
+    cell = build(name).cell
     _, params, xs, state = case("lstm")
-    assert_close(run(cell, params, xs, state), run(lstm, params, xs, state), atol=1e-12)
-    arguments = params, xs[:, 0], state, state
-    for ours, theirs in zip(cell.step_vjp(*arguments), lstm.step_vjp(*arguments), strict=True):
-        assert_close(ours, theirs, atol=1e-12)
+    before, program = cell.step(params, xs[:, 0], state), program_of(cell, params)
+    assert program is program_of(cell, params)
+    assert_close(evaluate(program, params, xs[:, 0], state), before, atol=0)
+    right, zero = (
+        lstm.gates,
+        lambda params, x, state: (0 * state.h, lstm.State(*([0 * state.h] * 2))),
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(lstm, "gates", lambda p, x, s: right(p, 2 * x, s))
+        assert_close(cell.step(params, xs[:, 0] / 2, state), before, atol=1e-12)
+        assert_close(run(cell, params, xs[:, :1] / 2, state)[1], before[1], atol=1e-12)
+    with monkeypatch.context() as patch:
+        patch.setattr(lstm, "step", zero)
+        if name == "no input tanh":
+            assert not np.any(cell.step(params, xs[:, 0], state)[1])
+            assert not run(cell, params, xs, state)[0].any()
+    assert_close(run(cell, params, xs[:, :1], state)[1], before[1], atol=1e-12)
 
 
 @pytest.mark.parametrize("name", OPEN)

@@ -29,7 +29,7 @@ ARROWS = {
     "diagnose": {"cells", "running", "wrong_cells"},
     "convention": {"cells", "running", "layouts", "wrong_cells"},
     "golden": {"cells", "layouts", "wrong_cells", "diagnose"},
-    "training": {"cells", "running", "files"},
+    "training": {"cells", "running", "files", "wrong_cells"},
     "cli": {"cells", "layouts", "files", "convention", "golden"},
     "__main__": {"cli"},
     "__init__": {"cells", "layouts", "running", "convention", "diagnose", "golden", "showing"},

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lstmbook.cells import CELLS
-from lstmbook.wrong_cells.slips import SLIPS, assemble, merge
+from lstmbook.wrong_cells import SLIPS, assemble, merge
 
 AT_LEAST = {
     "rnn": 20,
@@ -179,6 +179,54 @@ def test_some_slips_written_out():
     same("g_peephole", lstm(i, f, g=np.tanh(a_g + p_i * c)))
     draft = sigmoid(a_f) * c + sigmoid(a_i) * np.tanh(a_g)
     same("old_holes_see_new_c", lstm(sigmoid(a_i + p_i * draft), sigmoid(a_f + p_f * draft)))
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_wrong_cell_is_made_of_the_page(cell, monkeypatch):
+    """A page that changes changes every cell that is made of it, and back again."""
+    module, args = CELLS[cell], numbers(cell)
+    made, before = assemble(cell, {}), {}
+    slips = [slip for slip in SLIPS if slip.cell == cell]
+    for slip in slips:
+        before[slip.name] = flat(slip.step(*args))
+
+    def zeros(params, x, state):
+        h = 0 * state.h
+        return h, module.State(*(h for _ in state))
+
+    def no_gates(params, x, state):
+        return tuple(0 * state.h for _ in module.GATES)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "step", zeros)
+        patch.setattr(module, "gates", no_gates)
+        assert not flat(made[1](*args)).any()
+        assert not np.any(made[0](*args))
+
+    right_gates, seen = module.gates, 0
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "gates", lambda p, x, s: right_gates(p, 1.5 * x, s))
+        for slip in slips:
+            changed = flat(slip.step(*args))
+            same = np.abs(changed - before[slip.name]).max() < 1e-9
+            assert not same or slip.name == "no_W_x", slip.name
+            seen += not same
+        right = module.step(*args)
+        np.testing.assert_allclose(flat(made[1](*args)), flat(right), rtol=0, atol=1e-14)
+    assert seen >= len(slips) - 1
+    for slip in slips:
+        np.testing.assert_array_equal(flat(slip.step(*args)), before[slip.name])
+
+
+def test_a_piece_that_there_is_not(monkeypatch):
+    with pytest.raises(
+        ValueError, match=r"gru has no piece \['update'\]; it has \['around', 'blend"
+    ):
+        assemble("gru", {"update": lambda i, f, g, c: c})
+    monkeypatch.setattr(CELLS["lstm"], "gates", lambda params, x, state: (state.h + state.c,) * 4)
+    _, step = assemble("lstm", {"squash_o": np.tanh})
+    with pytest.raises(ValueError, match="gate o of the page is no function of a sum"):
+        step(*numbers("lstm"))
 
 
 def test_onnx_weights_read_in_another_order():

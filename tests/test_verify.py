@@ -29,8 +29,8 @@ from lstmbook import CELLS, backprop, layouts, run
 from lstmbook.golden import Command, python_function, request, vectors, verify, verify_named
 from lstmbook.golden.answers import SilentError
 from lstmbook.golden.functions import answer
+from lstmbook.wrong_cells import SLIPS, assemble
 from lstmbook.wrong_cells.around import AROUND
-from lstmbook.wrong_cells.slips import SLIPS, assemble
 
 pytestmark = pytest.mark.slow
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from ..cells import Cell, find, name_of
 from ..cells._activations import Array, sigmoid, tanh
-from ..wrong_cells.slips import GATE_NAMES, SLIPS, Slip, assemble, merge
+from ..wrong_cells import GATE_NAMES, SLIPS, Slip, assemble, merge
 
 __all__ = ["Verdict", "check"]
 

@@ -10,13 +10,22 @@ compiled loops (`plan`); a page that does something else cannot be recorded, and
 from __future__ import annotations
 
 import numbers
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
 
-__all__ = ["Node", "NotRecordableError", "Program", "evaluate", "program_of", "record"]
+__all__ = [
+    "Node",
+    "NotRecordableError",
+    "Program",
+    "Values",
+    "evaluate",
+    "gates_of",
+    "program_of",
+    "record",
+]
 
 
 class NotRecordableError(TypeError):
@@ -292,26 +301,48 @@ def record(cell: Any, params: Any) -> Program:
         If the page does something that a program cannot say.
     """
     nodes = Nodes()
+
+    def parts(*symbols: Any) -> list[Any]:
+        output, new = cell.step(*symbols)
+        return [output, *new]
+
+    rows = _on_symbols(parts, cell, params, nodes)
+    for value in rows:
+        if not isinstance(value, _Rows) or value.gates:
+            raise NotRecordableError("step returns something else than rows")
+    if len(rows) != 1 + len(cell.State._fields):
+        raise NotRecordableError(f"step returns a state of {len(rows) - 1} parts")
+    first, *others = (value.rows[0] for value in rows)
+    return Program(cell, params, nodes, first, tuple(others))
+
+
+def gates_of(cell: Any, params: Any, program: Program) -> dict[str, Node]:
+    """The nodes that ``cell.gates`` gives, by letter; where ``step`` needs them, they are its own.
+
+    Raises
+    ------
+    NotRecordableError
+        If the page does something that a program cannot say.
+    """
+    gates = _on_symbols(lambda *symbols: tuple(cell.gates(*symbols)), cell, params, program.nodes)
+    if len(gates) != len(cell.GATES) or not all(isinstance(gate, _Rows) for gate in gates):
+        raise NotRecordableError(f"gates returns something else than {len(cell.GATES)} rows")
+    return {k: gate.rows[0] for k, gate in zip(cell.GATES, gates, strict=True)}
+
+
+def _on_symbols(function: Callable[..., Any], cell: Any, params: Any, nodes: Nodes) -> Any:
     weights = [
         _Weights(nodes, field, array.ndim, tuple(range(len(array))) if array.ndim > 1 else None)
         for field, array in zip(params._fields, params, strict=True)
     ]
-    fields = cell.State._fields
-    state = cell.State(*(_Rows(nodes, (nodes.leaf("state", k),)) for k in range(len(fields))))
+    state = (_Rows(nodes, (nodes.leaf("state", k),)) for k in range(len(cell.State._fields)))
+    x = _Rows(nodes, (nodes.leaf("x"),))
     try:
-        output, new = cell.step(type(params)(*weights), _Rows(nodes, (nodes.leaf("x"),)), state)
-        rows = [output, *new]
+        return function(type(params)(*weights), x, cell.State(*state))
     except NotRecordableError:
         raise
     except Exception as error:  # what the page did with a symbol, no array would have allowed
         raise NotRecordableError(f"{type(error).__name__}: {error}") from error
-    for value in rows:
-        if not isinstance(value, _Rows) or value.gates:
-            raise NotRecordableError("step returns something else than rows")
-    if len(rows) != 1 + len(fields):
-        raise NotRecordableError(f"step returns a state of {len(rows) - 1} parts")
-    first, *others = (value.rows[0] for value in rows)
-    return Program(cell, params, nodes, first, tuple(others))
 
 
 def sample_program(cell: Any) -> Program:
@@ -321,21 +352,43 @@ def sample_program(cell: Any) -> Program:
 
 def evaluate(program: Program, params: Any, x: Any, state: Any) -> tuple[Any, Any]:
     """One step by the program: what ``cell.step(params, x, state)`` gives."""
-    values: dict[Node, Any] = {}
-    for node in program.order():
-        if node.op == "x":
-            values[node] = x
-        elif node.op == "state":
-            values[node] = state[node.value]
-        elif node.op in ("matrix", "vector"):
-            values[node] = weight(params, node)
-        elif node.op == "const":
-            values[node] = node.value
-        elif node.op == "product":
-            values[node] = values[node.args[0]] @ values[node.args[1]]
-        else:
-            values[node] = OPERATIONS[node.op](*(values[a] for a in node.args))
+    values = Values((params, x, state))
     return values[program.output], type(state)(*(values[node] for node in program.state))
+
+
+class Values(dict[Node, Any]):
+    """What each node is in a step, computed when it is asked for.
+
+    ``changes`` puts other values in the places of some nodes: functions of these values. All is of
+    NumPy's own functions, so the arguments of the step may be arrays or a page's symbols.
+    """
+
+    def __init__(
+        self,
+        given: tuple[Any, Any, Any],  # params, x, state
+        changes: Mapping[Node, Callable[[Values], Any]] | None = None,
+    ) -> None:
+        super().__init__()
+        self.given, self.changes = given, changes or {}
+
+    def __missing__(self, node: Node) -> Any:
+        params, x, state = self.given
+        if node in self.changes:
+            value = self.changes[node](self)
+        elif node.op == "x":
+            value = x
+        elif node.op == "state":
+            value = state[node.value]
+        elif node.op in ("matrix", "vector"):
+            value = weight(params, node)
+        elif node.op == "const":
+            value = node.value
+        elif node.op == "product":
+            value = self[node.args[0]] @ self[node.args[1]]
+        else:
+            value = OPERATIONS[node.op](*(self[a] for a in node.args))
+        self[node] = value
+        return value
 
 
 def weight(params: Any, node: Node) -> Any:
@@ -411,8 +464,12 @@ _MOST = 256  # programs; the oldest goes first
 def program_of(cell: Any, params: Any) -> Program | None:
     """The program of a cell, recorded when it is first asked for or when the page has changed.
 
-    None if the page cannot be recorded.
+    None if the page cannot be recorded. A cell that is made of a program has it already, as
+    ``cell.recorded()``.
     """
+    if hasattr(cell, "recorded"):
+        recorded: Program | None = cell.recorded()
+        return recorded
     step = cell.step
     key = (step, cell.State, *((f, a.ndim, len(a)) for f, a in zip(params._fields, params)))  # noqa: B905
     found = _KEPT.get(key)

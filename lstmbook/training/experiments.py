@@ -32,8 +32,8 @@ import numpy as np
 
 from .. import __version__
 from ..cells import CELLS, find, lstm
-from ..cells._activations import Array, sigmoid, tanh
 from ..files._whole import replacing
+from ..wrong_cells.changed import Changed
 from . import tasks
 from .progress import Progress
 from .tasks import Task
@@ -82,45 +82,6 @@ SETTINGS: dict[str, Any] = {
 # The LSTM with one part missing
 
 
-class Linear:
-    """An LSTM without one of its two squashing functions: ``g = z_g``, or ``h = o * c``."""
-
-    GATES, Params, State = lstm.GATES, lstm.Params, lstm.State
-    init, zero_state = staticmethod(lstm.init), staticmethod(lstm.zero_state)
-
-    def __init__(self, name: str, *, input_tanh: bool = True, output_tanh: bool = True) -> None:
-        self.__name__, self.input_tanh, self.output_tanh = name, input_tanh, output_tanh
-
-    def gates(self, params: Any, x: Array, state: Any) -> tuple[Array, ...]:
-        """``i, f, g, o`` as the LSTM's, but for ``g = x W_xg + h W_hg + b_g``."""
-        i, f, g, o = x @ params.W_x + state.h @ params.W_h + params.b[:, None]
-        return sigmoid(i), sigmoid(f), tanh(g) if self.input_tanh else g, sigmoid(o)
-
-    def step(self, params: Any, x: Array, state: Any) -> tuple[Array, Any]:
-        """``c = f * c + i * g`` and ``h = o * tanh(c)``, or ``h = o * c``."""
-        i, f, g, o = self.gates(params, x, state)
-        c = f * state.c + i * g
-        h = o * (tanh(c) if self.output_tanh else c)
-        return h, lstm.State(h, c)
-
-    def step_vjp(self, params: Any, x: Array, state: Any, d_state: Any) -> tuple[Any, Array, Any]:
-        """As `lstm.step_vjp`; where a tanh is missing its slope is 1."""
-        i, f, g, o = self.gates(params, x, state)
-        dh, c = d_state.h, f * state.c + i * g
-        seen = tanh(c) if self.output_tanh else c
-        dc = d_state.c + dh * o * (1 - seen**2 if self.output_tanh else 1)
-        dz_o = dh * seen * o * (1 - o)
-        dz_i = dc * g * i * (1 - i)
-        dz_f = dc * state.c * f * (1 - f)
-        dz_g = dc * i * (1 - g**2 if self.input_tanh else 1)
-
-        dz = np.stack([dz_i, dz_f, dz_g, dz_o])
-        d_params = lstm.Params(W_x=x.T @ dz, W_h=state.h.T @ dz, b=dz.sum(axis=1))
-        d_x = (dz @ params.W_x.swapaxes(1, 2)).sum(axis=0)
-        dh_old = (dz @ params.W_h.swapaxes(1, 2)).sum(axis=0)
-        return d_params, d_x, lstm.State(dh_old, dc * f)
-
-
 def open_gate(params: Any, gate: str) -> Any:
     """LSTM Params whose ``gate`` is 1 for ever.
 
@@ -152,8 +113,10 @@ VARIANTS: dict[str, Variant] = {
     "no input gate": Variant(lstm, lambda params: open_gate(params, "i"), 3),
     "no forget gate": Variant(lstm, lambda params: open_gate(params, "f"), 3),
     "no output gate": Variant(lstm, lambda params: open_gate(params, "o"), 3),
-    "no input tanh": Variant(Linear("no_input_tanh", input_tanh=False)),
-    "no output tanh": Variant(Linear("no_output_tanh", output_tanh=False)),
+    "no input tanh": Variant(Changed("lstm", {"squash_g": lambda z: z}, "no_input_tanh")),
+    "no output tanh": Variant(
+        Changed("lstm", {"output": lambda o, new, c: o * new}, "no_output_tanh")
+    ),
     "forget bias 0": Variant(lstm, forget_bias_zero),
 }
 # The rows of the small study: the LSTM, what is taken away, and what other cells change.
@@ -339,12 +302,12 @@ def table(found: Sequence[Result], names: Sequence[str], on: Sequence[str]) -> s
 
 
 def code_hash() -> str:
-    """SHA-256 of the sources that a run rests on."""
-    here = Path(__file__).parent
-    names = ("activations", "experiments", "fast", "losses", "optimizer", "sequence", "tasks")
-    files = [*(here / f"{name}.py" for name in (*names, "train")), *(here / "cells").glob("*.py")]
-    text = "".join(path.read_text(encoding="utf-8") for path in sorted(files))
-    return hashlib.sha256(text.encode()).hexdigest()
+    """SHA-256 of the sources of the folders that a run rests on."""
+    package, digest = Path(__file__).parent.parent, hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        if path.relative_to(package).parts[0] in ("cells", "running", "training", "wrong_cells"):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def _write(path: Path, found: Sequence[Result]) -> None:

@@ -1,26 +1,22 @@
 """Wrong cells: the slips that people make, each as a function like the cell's own ``step``.
 
-A slip is the right cell with one piece changed, so this module holds the cells once more, in
-pieces (`assemble`), and a list of changes. With no change, `assemble` gives the right cell.
+A slip is the right cell with one piece changed (`changed.assemble`); this module lists the changes.
 A slip is a function that really runs. So a wrong cell can be named by running both.
 
 Some slips stood in published code, or were asked about in public: ``seen_in`` says where.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from itertools import permutations
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..cells import CELLS, Cell
+from ..cells import CELLS
 from ..cells._activations import Array, sigmoid, tanh
+from .changed import Gates, Pieces, Step, assemble
 
-__all__ = ["GATE_NAMES", "SLIPS", "Slip", "assemble", "merge"]
-
-Step = Callable[[Any, Array, Any], tuple[Array, Any]]
-Gates = Callable[[Any, Array, Any], tuple[Array, ...]]
-Pieces = Mapping[str, Any]  # name of a piece -> what stands there
+__all__ = ["GATE_NAMES", "SLIPS", "Slip"]
 
 GATE_NAMES = {
     "i": "input gate i",
@@ -44,157 +40,6 @@ class Slip(NamedTuple):
     step: Step
     gates: Gates
     pieces: Pieces
-
-
-# The cells in pieces
-
-
-def assemble(cell: str, pieces: Pieces) -> tuple[Gates, Step]:
-    """``gates`` and ``step`` of a cell with some pieces changed.
-
-    Parameters
-    ----------
-    cell : str
-        A name in `lstmbook.CELLS`.
-    pieces : mapping
-        What is changed; nothing gives the right cell. The pieces are
-
-        - ``read(params, x, state)``: what the cell takes for its arguments;
-        - ``gate_k(squash, x, h, b, p)`` and ``squash_k``: gate ``k`` from its four parts;
-        - ``holes``, ``sees_k(c, new, h)``: the peepholes' rows, and what they look at;
-        - ``input(f)``: the input gate of a coupled cell;
-        - ``candidate(r, x, h, W, b, b_hn)``, ``z_sees(r, h)``: where a GRU resets;
-        - ``update(i, f, g, c)``, ``output(o, new, c)``: c and h of an LSTM;
-        - ``blend(z, h, n, r)``, ``mix(n, h)``: h of a GRU and of an RNN;
-        - ``returns(new, old)``: what comes back;
-        - ``around(gates, step)``: another step, made of both.
-
-    Returns
-    -------
-    gates, step : functions
-        With the signatures of the cell's own.
-    """
-    at = {**_right(cell), **pieces}
-    family = {"rnn": _rnn, "gru": _gru, "gru_reset_after": _gru}.get(cell, _lstm)
-    gates, step = family(CELLS[cell], at)
-    return gates, at["around"](gates, step)
-
-
-def merge(first: Pieces, second: Pieces) -> Pieces | None:
-    """Two changes at once; None if both want the same piece."""
-    if set(first) & set(second) - {"read"}:
-        return None
-    both = {**first, **second}
-    if "read" in first and "read" in second:
-        both["read"] = lambda *args: second["read"](*first["read"](*args))
-    return both
-
-
-def _right(cell: str) -> dict[str, Any]:
-    letters, holes = CELLS[cell].GATES, getattr(CELLS[cell], "PEEPHOLES", "")
-    at: dict[str, Any] = {
-        "read": lambda params, x, state: (params, x, state),
-        "holes": {k: holes.index(k) for k in holes},
-        "sees_i": lambda c, new, h: c,
-        "sees_f": lambda c, new, h: c,
-        "sees_g": lambda c, new, h: c,
-        "sees_o": lambda c, new, h: new(),
-        "input": lambda f: 1 - f,
-        "candidate": _reset_after if cell == "gru_reset_after" else _reset_before,
-        "z_sees": lambda r, h: h,
-        "update": lambda i, f, g, c: f * c + i * g,
-        "output": lambda o, new, c: o * tanh(new),
-        "blend": lambda z, h, n, r: z * h + (1 - z) * n,
-        "mix": lambda n, h: n,
-        "returns": lambda new, old: (new.h, new),
-        "around": lambda gates, step: step,
-    }
-    for k in letters:
-        at[f"gate_{k}"] = lambda squash, x, h, b, p: squash(x + h + b + p)
-        at[f"squash_{k}"] = tanh if k in "gn" else sigmoid
-    return at
-
-
-def _reset_before(r: Array, x: Array, h: Array, W: Array, b: Array, b_hn: Any) -> Any:
-    return x, (r * h) @ W, b
-
-
-def _reset_after(r: Array, x: Array, h: Array, W: Array, b: Array, b_hn: Any) -> Any:
-    return x, r * (h @ W + b_hn), b
-
-
-def _rnn(cell: Cell, at: Pieces) -> tuple[Gates, Step]:
-    def gates(params: Any, x: Array, state: Any) -> tuple[Array, ...]:
-        params, x, (h,) = at["read"](params, x, state)
-        (W_x,), (W_h,), (b,) = params
-        return (at["gate_n"](at["squash_n"], x @ W_x, h @ W_h, b, 0.0),)
-
-    def step(params: Any, x: Array, state: Any) -> tuple[Array, Any]:
-        (n,) = gates(params, x, state)
-        h = at["mix"](n, state.h)
-        result: tuple[Array, Any] = at["returns"](cell.State(h), state)
-        return result
-
-    return gates, step
-
-
-def _lstm(cell: Cell, at: Pieces) -> tuple[Gates, Step]:
-    def values(params: Any, x: Array, state: Any) -> tuple[dict[str, Array], Array, Array]:
-        params, x, (h, c) = at["read"](params, x, state)
-        x_parts = dict(zip(cell.GATES, x @ params.W_x, strict=True))
-        h_parts = dict(zip(cell.GATES, h @ params.W_h, strict=True))
-        b = dict(zip(cell.GATES, params.b, strict=True))
-
-        def gate(k: str, new: Callable[[], Array] | None) -> Array:
-            p: Any = 0.0
-            if new and k in at["holes"]:
-                p = params.p[at["holes"][k]] * at[f"sees_{k}"](c, new, h)
-            value: Array = at[f"gate_{k}"](at[f"squash_{k}"], x_parts[k], h_parts[k], b[k], p)
-            return value
-
-        def cell_state(new: Callable[[], Array] | None) -> tuple[dict[str, Array], Array]:
-            f, g = gate("f", new), gate("g", new)
-            i = gate("i", new) if "i" in cell.GATES else at["input"](f)
-            return {"i": i, "f": f, "g": g}, at["update"](i, f, g, c)
-
-        s, new = cell_state(lambda: cell_state(None)[1])
-        s["o"] = gate("o", lambda: new)
-        return s, new, c
-
-    def gates(params: Any, x: Array, state: Any) -> tuple[Array, ...]:
-        s, _, _ = values(params, x, state)
-        return tuple(s[k] for k in cell.GATES)
-
-    def step(params: Any, x: Array, state: Any) -> tuple[Array, Any]:
-        s, new, c = values(params, x, state)
-        h = at["output"](s["o"], new, c)
-        result: tuple[Array, Any] = at["returns"](cell.State(h, new), state)
-        return result
-
-    return gates, step
-
-
-def _gru(cell: Cell, at: Pieces) -> tuple[Gates, Step]:
-    def values(params: Any, x: Array, state: Any) -> tuple[Array, ...]:
-        params, x, (h,) = at["read"](params, x, state)
-        (x_r, x_z, x_n), (W_r, W_z, W_n), (b_r, b_z, b_n) = x @ params.W_x, params.W_h, params.b
-        b_hn = getattr(params, "b_hn", None)
-        r = at["gate_r"](at["squash_r"], x_r, h @ W_r, b_r, 0.0)
-        z = at["gate_z"](at["squash_z"], x_z, at["z_sees"](r, h) @ W_z, b_z, 0.0)
-        parts = at["candidate"](r, x_n, h, W_n, b_n, b_hn)
-        n = at["gate_n"](at["squash_n"], *parts, 0.0)
-        return r, z, n, h
-
-    def gates(params: Any, x: Array, state: Any) -> tuple[Array, ...]:
-        return values(params, x, state)[:3]
-
-    def step(params: Any, x: Array, state: Any) -> tuple[Array, Any]:
-        r, z, n, h = values(params, x, state)
-        h = at["blend"](z, h, n, r)
-        result: tuple[Array, Any] = at["returns"](cell.State(h), state)
-        return result
-
-    return gates, step
 
 
 # The slips
@@ -694,7 +539,7 @@ def _peepholes(holes: str) -> Iterator[Idea]:
         "g_peephole",
         "g",
         "Your candidate g has a peephole; it should have none.",
-        {"holes": {k: j for j, k in enumerate(holes)} | {"g": 0}},
+        {"holes": {"g": 0}},
     )
     for j, k in enumerate(holes):
         yield Idea(
@@ -759,25 +604,32 @@ def _grus() -> Iterator[Idea]:
 
 def _resets(after: bool) -> Iterator[Idea]:
     """Slips in the recurrent part of the candidate."""
-    reset = _reset_after if after else _reset_before
     rows: list[tuple[Any, ...]] = [
         (
             "no_r",
             "You leave out the reset gate",
-            lambda r, *rest: reset(np.ones_like(r), *rest),
+            lambda reset, r, x, h, W, b, b_hn: (x, reset(1.0), b),
             "zhiyongc/GRU-D#2",
         ),
-        ("r_flipped", "You use 1 - r for r", lambda r, *rest: reset(1 - r, *rest)),
-        ("r_on_x_too", "You reset the x part too", lambda r, x, *rest: reset(r, r * x, *rest)),
+        (
+            "r_flipped",
+            "You use 1 - r for r",
+            lambda reset, r, x, h, W, b, b_hn: (x, reset(1 - r), b),
+        ),
+        (
+            "r_on_x_too",
+            "You reset the x part too",
+            lambda reset, r, x, h, W, b, b_hn: (r * x, reset(r), b),
+        ),
         (
             "r_on_x",
             "You reset the x part, not the h part",
-            lambda r, x, *rest: reset(np.ones_like(r), r * x, *rest),
+            lambda reset, r, x, h, W, b, b_hn: (r * x, reset(1.0), b),
         ),
         (
             "r_on_all",
             "You multiply the whole sum by r",
-            lambda r, *rest: tuple(r * part for part in reset(np.ones_like(r), *rest)),
+            lambda reset, r, x, h, W, b, b_hn: (r * x, r * reset(1.0), r * b),
         ),
     ]
     if after:
@@ -785,34 +637,38 @@ def _resets(after: bool) -> Iterator[Idea]:
             (
                 "r_before",
                 "You reset before the matrix product, as TensorFlow 1 does",
-                lambda r, x, h, W, b, b_hn: (x, (r * h) @ W, b + b_hn),
+                lambda reset, r, x, h, W, b, b_hn: (x, (r * h) @ W, b + b_hn),
                 "tracel-ai/burn#2701",
             ),
             (
                 "r_before_b_hn",
                 "You reset h before the matrix product",
-                lambda r, x, h, W, b, b_hn: (x, (r * h) @ W + r * b_hn, b),
+                lambda reset, r, x, h, W, b, b_hn: (x, (r * h) @ W + r * b_hn, b),
             ),
             (
                 "b_hn_outside",
                 "Your b_hn is outside the reset",
-                lambda r, x, h, W, b, b_hn: (x, r * (h @ W), b + b_hn),
+                lambda reset, r, x, h, W, b, b_hn: (x, r * (h @ W), b + b_hn),
             ),
-            ("no_b_hn", "You leave out b_hn", lambda r, x, h, W, b, b_hn: (x, r * (h @ W), b)),
+            (
+                "no_b_hn",
+                "You leave out b_hn",
+                lambda reset, r, x, h, W, b, b_hn: (x, r * (h @ W), b),
+            ),
             (
                 "b_hn_twice",
                 "You add b_hn twice",
-                lambda r, x, h, W, b, b_hn: (x, r * (h @ W + 2 * b_hn), b),
+                lambda reset, r, x, h, W, b, b_hn: (x, r * (h @ W + 2 * b_hn), b),
             ),
             (
                 "b_hn_for_b_n",
                 "You swap b_n and b_hn",
-                lambda r, x, h, W, b, b_hn: (x, r * (h @ W + b), b_hn),
+                lambda reset, r, x, h, W, b, b_hn: (x, r * (h @ W + b), b_hn),
             ),
             (
                 "b_n_inside",
                 "Your b_n is inside the reset too",
-                lambda r, x, h, W, b, b_hn: (x, r * (h @ W + b_hn + b), 0.0),
+                lambda reset, r, x, h, W, b, b_hn: (x, r * (h @ W + b_hn + b), 0.0),
             ),
         ]
     else:
@@ -820,13 +676,13 @@ def _resets(after: bool) -> Iterator[Idea]:
             (
                 "r_after",
                 "You reset after the matrix product, as PyTorch does",
-                lambda r, x, h, W, b, b_hn: (x, r * (h @ W), b),
+                lambda reset, r, x, h, W, b, b_hn: (x, r * (h @ W), b),
                 "pytorch/pytorch#99531",
             ),
             (
                 "r_after_b_n",
                 "You reset after the matrix product, and the bias with it",
-                lambda r, x, h, W, b, b_hn: (x, r * (h @ W + b), 0.0),
+                lambda reset, r, x, h, W, b, b_hn: (x, r * (h @ W + b), 0.0),
             ),
         ]
     right = "r * (h @ W_hn + b_hn)" if after else "(r * h) @ W_hn"
