@@ -289,14 +289,9 @@ def record(cell: Any, params: Any) -> Program:
         If the page does something that a program cannot say.
     """
     nodes = Nodes()
-    weights = [
-        _Weights(nodes, field, array.ndim, tuple(range(len(array))) if array.ndim > 1 else None)
-        for field, array in zip(params._fields, params, strict=True)
-    ]
-    fields = cell.State._fields
-    state = cell.State(*(_Rows(nodes, (nodes.leaf("state", k),)) for k in range(len(fields))))
+    symbols = _symbols(nodes, cell, params)
     try:
-        output, new = cell.step(type(params)(*weights), _Rows(nodes, (nodes.leaf("x"),)), state)
+        output, new = cell.step(*symbols)
         rows = [output, *new]
     except NotRecordableError:
         raise
@@ -305,15 +300,35 @@ def record(cell: Any, params: Any) -> Program:
     for value in rows:
         if not isinstance(value, _Rows) or value.gates:
             raise NotRecordableError("step returns something else than rows")
-    if len(rows) != 1 + len(fields):
+    if len(rows) != 1 + len(cell.State._fields):
         raise NotRecordableError(f"step returns a state of {len(rows) - 1} parts")
     first, *others = (value.rows[0] for value in rows)
     return Program(cell, nodes, first, tuple(others))
 
 
+def _symbols(nodes: Nodes, cell: Any, params: Any) -> tuple[Any, _Rows, Any]:
+    """What ``step`` and ``gates`` are called with: params, x and the old state."""
+    weights = (
+        _Weights(nodes, field, array.ndim, tuple(range(len(array))) if array.ndim > 1 else None)
+        for field, array in zip(params._fields, params, strict=True)
+    )
+    state = (_Rows(nodes, (nodes.leaf("state", k),)) for k in range(len(cell.State._fields)))
+    return type(params)(*weights), _Rows(nodes, (nodes.leaf("x"),)), cell.State(*state)
+
+
 def sample_program(cell: Any) -> Program:
     """The program of a cell of the library, which does not depend on sizes."""
-    return record(cell, cell.init(np.random.default_rng(0), 2, 3))
+    return record(cell, _sample(cell))
+
+
+def sample_gates(cell: Any, program: Program) -> dict[str, Node]:
+    """The gates of a cell of the library by their letters, as nodes of its `sample_program`."""
+    gates = cell.gates(*_symbols(program.nodes, cell, _sample(cell)))
+    return {letter: gate.rows[0] for letter, gate in zip(cell.GATES, gates, strict=True)}
+
+
+def _sample(cell: Any) -> Any:
+    return cell.init(np.random.default_rng(0), 2, 3)
 
 
 def evaluate(program: Program, params: Any, x: Any, state: Any) -> tuple[Any, Any]:
