@@ -59,7 +59,7 @@ help:
 	@echo "make extra      the tests that need what make oracles adds, or a browser; none may be skipped"
 	@echo "make colab      the chapters with the versions that Colab has, in an environment of its own"
 	@echo "make normalise  run all chapters and store their outputs in the one form"
-	@echo "make generate   write the compiled loops anew, when a cell's page has changed"
+	@echo "make generate   write the compiled loops and the explorer's cells anew, when a page has changed"
 	@echo "make bench      speed beside every installed framework (BENCH='--cells lstm' for a part)"
 	@echo "make experiments  train every cell on every task, for the chapter on them"
 	@echo "make vectors    record from the real TensorFlow 1, and make the golden vectors"
@@ -172,6 +172,7 @@ normalise: setup
 
 generate: setup
 	@$(PY) -m lstmbook.running.generate
+	@$(PY) book/_ext/explorer_cells.py
 
 bench: setup
 	@$(PY) benchmarks/waits.py

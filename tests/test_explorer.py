@@ -1,15 +1,18 @@
 """The cell explorer (book/assets/explorer.js) against the package, in a real browser."""
 
 import contextlib
+import importlib
 import io
+import json
 import shutil
+import subprocess
 
 import numpy as np
 import pytest
 import test_browser
 from cases import params_of
 
-from lstmbook import CELLS, record, run
+from lstmbook import CELLS, lstm, record, run
 from lstmbook.showing.draw import COLORS
 
 browser = test_browser.browser  # the fixture
@@ -31,7 +34,8 @@ PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Explorer</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>:root {{ color-scheme: light dark }} body {{ max-width: 46rem; margin: 0 auto }}</style>
-<link rel="stylesheet" href="explorer.css"><script src="explorer.js"></script>
+<link rel="stylesheet" href="explorer.css">
+<script src="cells.js"></script><script src="explorer.js"></script>
 </head><body><main><h1>Explorer</h1>{}</main></body></html>"""
 
 
@@ -41,9 +45,9 @@ def box_of(cells):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Pages with the two assets beside them."""
+    """Pages with the assets beside them."""
     folder = tmp_path_factory.mktemp("explorer")
-    for name in ("explorer.js", "explorer.css"):
+    for name in ("cells.js", "explorer.js", "explorer.css"):
         shutil.copy(ASSETS / name, folder)
     pages = {cells.replace(" ", "-"): box_of(cells) for cells in SETS}
     pages |= {
@@ -210,6 +214,53 @@ def press(page, target, *keys):
 def unfold(page):
     for summary in page.get_by_text("Weights, gate by gate").all():
         press(page, summary, "Enter")
+
+
+@pytest.fixture
+def explorer_cells(monkeypatch):
+    """The module that writes cells.js."""
+    monkeypatch.syspath_prepend(test_browser.ROOT / "book" / "_ext")
+    return importlib.import_module("explorer_cells")
+
+
+def test_the_cells_are_current(explorer_cells):
+    message = "run `make generate` and look at what has changed"
+    assert explorer_cells.SCRIPT.read_text(encoding="utf-8") == explorer_cells.written(), message
+
+
+def other_gates(params, x, state):
+    """The gates of lstm with operations that no page has, and both sides of - and /."""
+    i, f, g, o = x @ params.W_x + state.h @ params.W_h + params.b[:, None]
+    i = 1 / (1 + np.exp(-(i - (f - g))))
+    return i, np.clip(f, -0.5, 0.5), np.sqrt(g * g + 2) / (3 / o), np.tanh(-o) * (x - (-2 * i))
+
+
+@pytest.mark.node
+@pytest.mark.parametrize("patched", [False, True])
+def test_the_cells_follow_from_their_pages(explorer_cells, monkeypatch, patched):
+    """Every step in node is that of the page; when the page changes, so does what is written."""
+    if patched:
+        monkeypatch.setattr(lstm, "gates", other_gates)
+        assert explorer_cells.written() != explorer_cells.SCRIPT.read_text(encoding="utf-8")
+    asked, expected = [], []
+    for name, cell in CELLS.items():
+        rng = np.random.default_rng([7, *name.encode()])
+        params = params_of(cell, rng, 1, 1)
+        x, state = (
+            rng.normal(size=(1, 1)),
+            cell.State(*rng.normal(size=(len(cell.State._fields), 1, 1))),
+        )
+        start = {k: part.item() for k, part in state._asdict().items()}
+        asked.append([name, lists(params), x.item(), start])
+        gates = zip(cell.GATES, cell.gates(params, x, state), strict=True)
+        seen = {**dict(gates), **cell.step(params, x, state)[1]._asdict()}
+        expected.append({k: part.item() for k, part in seen.items()})
+    code = f"""{explorer_cells.written()}
+    const found = {json.dumps(asked)}.map(([k, ...rest]) => lstmbookCells[k].step(...rest));
+    console.log(JSON.stringify(found))"""
+    done = subprocess.run(["node", "-e", code], capture_output=True, text=True, check=True)
+    for (name, *_), theirs, ours in zip(asked, json.loads(done.stdout), expected, strict=True):
+        assert theirs == pytest.approx(ours, rel=0, abs=1e-12), name
 
 
 @pytest.mark.parametrize("name", [*CELLS, "coupled_onnx"])

@@ -3,68 +3,22 @@
 window.lstmbookExplorer = (() => {
   "use strict";
 
-  // 1. The cells. With one unit every weight is a number, and a step reads as in lstmbook/cells.
+  // 1. The cells: those of cells.js, which is made from the pages in lstmbook/cells.
 
-  const { tanh } = Math;
-  const sigmoid = (z) => 0.5 * (1 + tanh(0.5 * z));
-  const sums = ({ W_x, W_h, b }, x, h) => b.map((b_k, k) => x * W_x[k] + h * W_h[k] + b_k);
-  const cell = (gates, states, step, more) => ({ gates, states, step, weights: gates, ...more });
-
+  const { coupled, coupled_peephole, ...others } = lstmbookCells;
   const CELLS = {
-    rnn: cell("n", "h", (params, x, { h }) => {
-      const n = tanh(sums(params, x, h)[0]);
-      return { n, h: n };
-    }),
-    lstm: cell("ifgo", "hc", (params, x, { h, c }) => {
-      let [i, f, g, o] = sums(params, x, h);
-      [i, f, g, o] = [sigmoid(i), sigmoid(f), tanh(g), sigmoid(o)];
-      c = f * c + i * g;
-      return { i, f, g, o, c, h: o * tanh(c) };
-    }),
-    peephole: cell("ifgo", "hc", (params, x, { h, c }) => {
-      let [i, f, g, o] = sums(params, x, h);
-      const [p_i, p_f, p_o] = params.p;
-      [i, f, g] = [sigmoid(i + p_i * c), sigmoid(f + p_f * c), tanh(g)];
-      c = f * c + i * g;
-      o = sigmoid(o + p_o * c);
-      return { i, f, g, o, c, h: o * tanh(c) };
-    }, { peepholes: "ifo" }),
-    coupled: cell("fgo", "hc", (params, x, { h, c }) => {
-      let [f, g, o] = sums(params, x, h);
-      [f, g, o] = [sigmoid(f), tanh(g), sigmoid(o)];
-      c = f * c + (1 - f) * g;
-      return { f, g, o, c, h: o * tanh(c) };
-    }, { rest: "if" }), // i is 1 - f
-    coupled_peephole: cell("fgo", "hc", (params, x, { h, c }) => {
-      let [f, g, o] = sums(params, x, h);
-      const [p_f, p_o] = params.p;
-      [f, g] = [sigmoid(f + p_f * c), tanh(g)];
-      c = f * c + (1 - f) * g;
-      o = sigmoid(o + p_o * c);
-      return { f, g, o, c, h: o * tanh(c) };
-    }, { rest: "if", peepholes: "fo" }),
-    // Not a cell of lstmbook: the weights of coupled's f, taken for the i that ONNX keeps.
-    coupled_onnx: cell("igo", "hc", (params, x, { h, c }) => {
-      let [i, g, o] = sums(params, x, h);
-      [i, g, o] = [sigmoid(i), tanh(g), sigmoid(o)];
-      c = (1 - i) * c + i * g;
-      return { i, g, o, c, h: o * tanh(c) };
-    }, { rest: "fi", weights: "fgo" }),
-    gru: cell("rzn", "h", (params, x, { h }) => {
-      let [r, z, n] = sums(params, x, 0);
-      const [W_hr, W_hz, W_hn] = params.W_h;
-      [r, z] = [sigmoid(r + h * W_hr), sigmoid(z + h * W_hz)];
-      n = tanh(n + r * h * W_hn);
-      return { r, z, n, h: z * h + (1 - z) * n };
-    }),
-    gru_reset_after: cell("rzn", "h", (params, x, { h }) => {
-      let [r, z, n] = sums(params, x, 0);
-      const [W_hr, W_hz, W_hn] = params.W_h;
-      [r, z] = [sigmoid(r + h * W_hr), sigmoid(z + h * W_hz)];
-      n = tanh(n + r * (h * W_hn + params.b_hn[0]));
-      return { r, z, n, h: z * h + (1 - z) * n };
-    }),
+    ...others,
+    coupled: { ...coupled, rest: "if" }, // i is 1 - f
+    coupled_peephole: { ...coupled_peephole, rest: "if" },
   };
+  // Not a cell of lstmbook: ONNX keeps i, and f is 1 - i. So the weights of i are those of f with
+  // the other sign.
+  const turn = (params) => Object.fromEntries(
+    Object.entries(params).map(([field, [first, ...others]]) => [field, [-first, ...others]]));
+  CELLS.coupled_onnx = { ...coupled, gates: "igo", rest: "fi", step(params, x, old) {
+    const { f, ...seen } = coupled.step(turn(params), x, old);
+    return { i: 1 - f, ...seen };
+  } };
 
   // Like lstmbook.record: {letter: its value at every step}. Params has lists in gate order.
   function run(name, params, xs, state) {
@@ -146,12 +100,8 @@ window.lstmbookExplorer = (() => {
   const xsOf = (values) => at().map((_, t) => values[`x ${t}`]);
 
   function paramsOf(name, values) {
-    const { weights, peepholes } = CELLS[name];
-    const list = (field, letters) => [...letters].map((letter) => values[`${field} ${letter}`]);
-    const params = { W_x: list("W_x", weights), W_h: list("W_h", weights), b: list("b", weights) };
-    if (peepholes) params.p = list("p", peepholes);
-    if (name === "gru_reset_after") params.b_hn = list("b_hn", "n");
-    return params;
+    const list = ([field, letters]) => [field, [...letters].map((k) => values[`${field} ${k}`])];
+    return Object.fromEntries(Object.entries(CELLS[name].fields).map(list));
   }
 
   // 3. The same runs in Python.
@@ -161,9 +111,8 @@ window.lstmbookExplorer = (() => {
 
   function pythonRun(name, values) {
     const module = name.replace("_onnx", "");
-    const params = paramsOf(name, values);
     const turned = name !== module;
-    if (turned) for (const list of Object.values(params)) list[0] = -list[0];
+    const params = turned ? turn(paramsOf(name, values)) : paramsOf(name, values);
     const fields = Object.entries(params).map(([field, list]) => {
       const shape = list.length + ({ W_x: ", 1, 1", W_h: ", 1, 1", b_hn: "" }[field] ?? ", 1");
       return `    ${field}=${array(list)}.reshape(${shape}),\n`;
@@ -217,9 +166,11 @@ for name, values in hs.items():
   const word = (text) => el("span", { class: "word" }, text);
   const chip = (letter) => el("b", { class: `chip role-${letter}` }, letter);
 
-  // The letters that stand in a part of some cell.
+  // The letters that stand in a part of some cell, and the fields that a letter has in some cell.
   const used = (cells, part, letters) =>
     [...letters].filter((letter) => cells.some((name) => CELLS[name][part]?.includes(letter)));
+  const fieldsOf = (cells, letter) => ["W_x", "W_h", "b", "p", "b_hn"].filter((field) =>
+    cells.some((name) => CELLS[name].fields[field]?.includes(letter)));
 
   function look(cells, values, step) {
     const states = used(cells, "states", "ch");
@@ -388,12 +339,9 @@ for name, values in hs.items():
       }));
     const initial = used(cells, "states", "hc").map((k) =>
       add(`${k}0`, `${k}0`, k === "h" ? 1 : 3));
-    const weights = used(cells, "weights", "ifgorzn").map((k) => {
-      const fields = ["W_x", "W_h", "b", ...used(cells, "peepholes", k).map(() => "p")];
-      if (k === "n" && cells.includes("gru_reset_after")) fields.push("b_hn");
-      return el("fieldset", {}, el("legend", {}, chip(k), " ", WORDS[k]),
-        ...fields.map((field) => add(`${field} ${k}`, field, 10)));
-    });
+    const weights = [..."ifgorzn"].filter((k) => fieldsOf(cells, k).length).map((k) =>
+      el("fieldset", {}, el("legend", {}, chip(k), " ", WORDS[k]),
+        ...fieldsOf(cells, k).map((field) => add(`${field} ${k}`, field, 10))));
     const numbers = at().map((_, t) => el("span", { class: "number" }, String(t + 1)));
     const inputs = numbers.map((number, t) =>
       add(`x ${t}`, el("span", {}, el("span", { class: "unseen" }, "x at step "), number), 2));

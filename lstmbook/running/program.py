@@ -350,6 +350,11 @@ def sample_program(cell: Any) -> Program:
     return record(cell, cell.init(np.random.default_rng(0), 2, 3))
 
 
+def sample_gates(cell: Any, program: Program) -> dict[str, Node]:
+    """The gates of a cell of the library, as nodes of its program."""
+    return gates_of(cell, cell.init(np.random.default_rng(0), 2, 3), program)
+
+
 def evaluate(program: Program, params: Any, x: Any, state: Any) -> tuple[Any, Any]:
     """One step by the program: what ``cell.step(params, x, state)`` gives."""
     values = Values((params, x, state))
