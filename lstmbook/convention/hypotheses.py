@@ -7,7 +7,9 @@ holds all hypotheses of a family with one axis for each column; `first_step` run
 in which what several hypotheses share is computed once.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import cache, partial
 from itertools import permutations
 from typing import Any, NamedTuple
 
@@ -15,6 +17,8 @@ import numpy as np
 
 from ..cells import CELLS
 from ..cells._activations import Array, sigmoid, tanh
+from ..running.program import Node, Program, Values
+from ..wrong_cells.changed import right_of
 from .readings import Reading
 
 __all__ = [
@@ -175,7 +179,7 @@ def predict(
             old, h_part = h, _times(h, reading.W_h)
         else:
             old, h_part = olds[t : t + 1], h_parts[t : t + 1]
-        new_h, new_c = step(x_part, h_part, old, c)
+        new_h, new_c = step(xs[t], x_part, h_part, old, c)
         if alive is not None:
             on = alive[t][:, None]
             new_h, new_c = np.where(on, new_h, old[..., units]), np.where(on, new_c, c)
@@ -200,7 +204,7 @@ def first_step(
     step = _Step(family, reading, grid, forget_biases, units)
     h_part = _times(state[0][None], reading.W_h[..., step.seen])
     x_part = _times(x[None], reading.W_x[..., step.seen])[0]
-    h, _ = step(x_part, h_part, state[0][None], state[1][None][..., units])
+    h, _ = step(x, x_part, h_part, state[0][None], state[1][None][..., units])
     return h[..., 0, :]
 
 
@@ -212,117 +216,175 @@ def _times(rows: Array, W: Array) -> Array:
 
 
 class _Step:
-    """One time step of every hypothesis of a table or a grid."""
+    """One time step of every hypothesis of a table or a grid: the program of the cell's page.
+
+    What a hypothesis says is put in the places of the page's nodes: blocks for weights, other
+    functions for sigmoid and tanh, the old c for the new one, 1 - z for z.
+    """
 
     def __init__(
         self, family: Family, reading: Reading, table: Table, forget_biases: Array, units: Any
     ) -> None:
         self.family, self.reading, self.table, self.units = family, reading, table, units
-        # A reset gate in front of the matrix product is needed whole.
-        self.seen = slice(None) if family.cell == "gru" else units
+        self.right = right_of(CELLS[family.cell])
+        self.inner, self.shared = _structure(self.right.program)
+        self.seen = slice(None) if self.inner else units
         self.grid = table["order"].ndim > 1
         self.rows = np.arange(table["order"].size)
         self.x_at, self.h_at, self.b_at = blocks_of(family, reading, table)
-        self.b = reading.b_x[:, None, units], reading.b_h[:, None, units]
-        self.b_seen = reading.b_x[:, None, self.seen], reading.b_h[:, None, self.seen]
-        self.b_hn = reading.b_hn[units]
-        self.p = {
-            gate: reading.p[np.array([seen.index(gate) for seen in family.holes])[table["holes"]]][
-                ..., None, units
-            ]
-            for gate in set(family.holes[0]) - {"."}
-        }
         self.forget = forget_biases.astype(reading.b_x.dtype)[table["forget"]][..., None, None]
         self.flipped = table["flipped"][..., None, None] == 1
         self.old = table["old"][..., None, None] == 1
+        self.kinds = {name: _kinds(table[name]) for name in ("squash", "activation", "output")}
+        self.vectors: dict[Any, Array] = {}
+        self.changes = dict(self._changes())
 
-    def __call__(self, x: Array, h: Array, old: Array, c: Array) -> tuple[Array, Array]:
-        if self.family.cell == "rnn":
-            return self._candidate(self._sum("n", x, h)), c
-        if "z" in self.family.orders[0]:
-            return self._gru(x, h, old), c
-        return self._lstm(x, h, c)
+    def __call__(
+        self, x: Array, x_part: Array, h_part: Array, old: Array, c: Array
+    ) -> tuple[Array, Array]:
+        values, new = _Values(self, (x, x_part, h_part, old, c)), self.right.new
+        return values[self.right.program.output], values[new["c"]] if "c" in new else c
 
-    def _lstm(self, x: Array, h: Array, c: Array) -> tuple[Array, Array]:
-        sees, kept = self.p, self.family.kept
-        gate: dict[str, Array] = {}
-        for k in kept or "if":
-            z = self._sum(k, x, h)
-            if k == "f":
-                z = z + self.forget
-            gate[k] = self._squash(z + sees[k] * c if sees else z)
-        i = gate["i"] if "i" in gate else 1.0 - gate["f"]
-        f = gate["f"] if "f" in gate else 1.0 - gate["i"]
-        new = f * c + i * self._candidate(self._sum("g", x, h))
-        z = self._sum("o", x, h)
-        if sees:
-            z = z + sees["o"] * np.where(self.old, c, new)
-        return self._squash(z) * self._by("output", _ACTIVATIONS, new), new
+    def letter(self, gate: str) -> str:
+        """The gate whose blocks stand for a gate of the page."""
+        return "i" if gate == "f" and self.family.kept == "i" else gate
 
-    def _gru(self, x: Array, h: Array, old: Array) -> Array:
-        after = self.family.cell == "gru_reset_after"
-        r = self._squash(self._sum("r", x, h, self.b_seen))
-        x, h = (x, h) if after else (x[..., self.units], h[..., self.units])
-        z = self._squash(self._sum("z", x, h))
-        x_at, h_at, b_at = self.x_at["n"], self.h_at["n"], self.b_at["n"]
-        n, b_h = x[x_at] + self.b[0][b_at], self.b[1][b_at]
-        if after:
-            n = n + r * (self._h(h, h_at) + b_h + self.b_hn)
-        else:
-            n = n + b_h + self._recurrent(r * old, h_at)
-        n = self._candidate(n)
-        z = np.where(self.flipped, 1.0 - z, z)
-        new: Array = z * old[..., self.units] + (1.0 - z) * n
-        return new
+    def vector(self, field: str, k: int | None, whole: bool) -> Array:
+        """A field of Params for all hypotheses, ``(hypotheses, 1, units)``."""
+        reading, family, units = self.reading, self.family, slice(None) if whole else self.units
+        b_x, b_h = reading.b_x[:, None, units], reading.b_h[:, None, units]
+        if k is None:
+            inside: Array = b_h[self.b_at["n"]] + reading.b_hn[units]
+            return inside
+        if field == "p":
+            gate = self.letter(getattr(CELLS[family.cell], "PEEPHOLES", "")[k])
+            at = np.array([seen.index(gate) for seen in family.holes])[self.table["holes"]]
+            p: Array = reading.p[at][..., None, units]
+            return p
+        gate = self.letter(CELLS[family.cell].GATES[k])
+        at = self.b_at[gate]
+        b: Array = b_x[at]
+        if gate == "n" and family.cell == "gru_reset_after":
+            return b
+        b = b + b_h[at]
+        return b + self.forget if gate == "f" else b
 
-    def _sum(self, gate: str, x: Array, h: Array, b: tuple[Array, Array] | None = None) -> Array:
-        """A gate's pre-activation without its peephole."""
-        at, (b_x, b_h) = self.b_at[gate], b or self.b
-        z: Array = x[self.x_at[gate]] + self._h(h, self.h_at[gate]) + (b_x[at] + b_h[at])
-        return z
+    def _changes(self) -> Iterator[tuple[Node, Callable[[Any], Any]]]:
+        right = self.right
 
-    def _h(self, h: Array, at: Array) -> Array:
-        """Block ``at`` of ``h W_h``, which is one for all hypotheses or one for each."""
-        return h[0, at] if len(h) == 1 else h[self.rows, at]
+        def flipped(z: Node, values: _Values) -> Array:
+            value = values.compute(z)
+            result: Array = np.where(self.flipped, 1.0 - value, value)
+            return result
 
-    def _recurrent(self, values: Array, at: Array) -> Array:
-        """``values @ W_h`` with block ``at`` for each hypothesis."""
-        W_h = self.reading.W_h[..., self.units]
+        def old(hole: Node, values: _Values) -> Any:
+            c, new = values[right.old["c"]], right.new["c"]
+            seen = {new: np.where(self.old, c, values[new])}
+            return np.multiply(*(seen[a] if a in seen else values[a] for a in hole.args))
+
+        if self.family.kept == "i":
+            f = right.gates["f"]
+            yield right.input, lambda values: values.compute(f)
+            yield f, lambda values: 1.0 - values[right.input]
+        if self.flipped.any():
+            yield right.gates["z"], partial(flipped, right.gates["z"])
+        if self.old.any():
+            for hole in right.parts("o").p:
+                yield hole, partial(old, hole)
+
+    def recurrent(self, values: Array, W: Array, at: Array) -> Array:
+        """``values @ W`` with block ``at`` for each hypothesis."""
         result = np.zeros(())
         if self.grid:
             for k in np.unique(at):
-                result = np.where((at == k)[..., None, None], values @ W_h[k], result)
+                result = np.where((at == k)[..., None, None], values @ W[k], result)
             return result
-        result = np.empty((*values.shape[:-1], W_h.shape[-1]), values.dtype)
+        values = np.broadcast_to(values, (len(at), *values.shape[1:]))
+        result = np.empty((*values.shape[:-1], W.shape[-1]), values.dtype)
         for k in np.unique(at):
             chosen = at == k
             part = values[chosen]
-            flat = part.reshape(-1, part.shape[-1]) @ W_h[k]
+            flat = part.reshape(-1, part.shape[-1]) @ W[k]
             result[chosen] = flat.reshape(*part.shape[:-1], -1)
         return result
 
-    def _squash(self, z: Array) -> Array:
-        return self._by("squash", _GATES, z)
-
-    def _candidate(self, z: Array) -> Array:
-        return self._by("activation", _ACTIVATIONS, z)
-
-    def _by(self, column: str, functions: Any, z: Array) -> Array:
+    def by(self, column: str, functions: Any, z: Array) -> Array:
         """``z`` under each hypothesis' own function; rows of a table stand sorted by it or not."""
-        kinds = self.table[column]
-        first = int(kinds.flat[0])
-        if (kinds == first).all():
-            result: Array = functions[first](z)
+        kinds = self.kinds[column]
+        if len(kinds) == 1:
+            result: Array = functions[kinds[0][0]](z)
             return result
         if self.grid:
             axis = list(self.table).index(column)
-            parts = np.split(z, kinds.size, axis) if z.shape[axis] > 1 else [z] * kinds.size
+            parts = np.split(z, len(kinds), axis) if z.shape[axis] > 1 else [z] * len(kinds)
             return np.concatenate([functions[k](part) for k, part in enumerate(parts)], axis)
+        z = np.broadcast_to(z, (len(self.rows), *z.shape[1:]))
         result = np.empty_like(z)
-        for kind in np.unique(kinds):
-            chosen = kinds == kind
+        for kind, chosen in kinds:
             result[chosen] = functions[kind](z[chosen])
         return result
+
+
+class _Values(Values):
+    """What the nodes of a page are for every hypothesis, in some units."""
+
+    def __init__(self, step: _Step, parts: tuple[Array, ...], whole: bool = False) -> None:
+        x, self.x_part, self.h_part, old, c = parts
+        self.step, self.parts, self.whole = step, parts, whole
+        self.units = slice(None) if whole else step.units  # what stands before a product is whole
+        super().__init__((None, x[None], (old[..., self.units], c)), step.changes)
+
+    def __missing__(self, node: Node) -> Any:
+        if node in self.changes or node in self.step.shared:
+            return super().__missing__(node)
+        return self.compute(node)  # and not kept: there may be very many hypotheses
+
+    def compute(self, node: Node) -> Any:
+        """As the page says, or as the hypotheses say."""
+        step = self.step
+        if node.op == "product":
+            return self._product(*node.args)
+        if node.op == "vector":
+            which = (*node.value, self.whole)
+            if which not in step.vectors:
+                step.vectors[which] = step.vector(*which)
+            return step.vectors[which]
+        if node.op == "sigmoid":
+            return step.by("squash", _GATES, self[node.args[0]])
+        if node.op == "tanh":
+            column = "activation" if node in step.right.gates.values() else "output"
+            return step.by(column, _ACTIVATIONS, self[node.args[0]])
+        return super().compute(node)
+
+    def _product(self, rows: Node, matrix: Node) -> Array:
+        step, (field, k) = self.step, matrix.value
+        gate = step.letter(CELLS[step.family.cell].GATES[k])
+        at = (step.x_at if field == "W_x" else step.h_at)[gate]
+        if (rows.op, field) == ("x", "W_x"):
+            found: Array = self.x_part[at]
+        elif rows is step.right.old["h"] and field == "W_h":
+            part = self.h_part  # one for all hypotheses, or one for each
+            found = part[0, at] if len(part) == 1 else part[step.rows, at]
+        else:
+            whole = _Values(step, self.parts, whole=True)[rows]
+            return step.recurrent(whole, getattr(step.reading, field)[..., self.units], at)
+        return found[..., self.units] if step.inner and not self.whole else found
+
+
+@cache
+def _structure(program: Program) -> tuple[bool, set[Node]]:
+    """Whether rows made in the step, such as r * h, stand before a product; nodes used often."""
+    order = program.order()
+    uses = Counter([*program.state, program.output, *(a for node in order for a in node.args)])
+    inner = any(node.op == "product" and node.args[0].args for node in order)
+    return inner, {node for node, count in uses.items() if count > 1}
+
+
+def _kinds(column: Array) -> list[tuple[int, Array]]:
+    """What is in a column, and where."""
+    first = column.flat[0]
+    found = [first] if (column == first).all() else np.unique(column)
+    return [(int(kind), column == kind) for kind in found]
 
 
 def blocks_of(

@@ -377,23 +377,22 @@ class Values(dict[Node, Any]):
         self.given, self.changes = given, changes or {}
 
     def __missing__(self, node: Node) -> Any:
-        params, x, state = self.given
-        if node in self.changes:
-            value = self.changes[node](self)
-        elif node.op == "x":
-            value = x
-        elif node.op == "state":
-            value = state[node.value]
-        elif node.op in ("matrix", "vector"):
-            value = weight(params, node)
-        elif node.op == "const":
-            value = node.value
-        elif node.op == "product":
-            value = self[node.args[0]] @ self[node.args[1]]
-        else:
-            value = OPERATIONS[node.op](*(self[a] for a in node.args))
-        self[node] = value
+        change = self.changes.get(node)
+        value = self[node] = change(self) if change else self.compute(node)
         return value
+
+    def compute(self, node: Node) -> Any:
+        """What the node is of the values of its arguments."""
+        if node.op in OPERATIONS:
+            return OPERATIONS[node.op](*[self[a] for a in node.args])
+        if node.op == "product":
+            return self[node.args[0]] @ self[node.args[1]]
+        params, x, state = self.given
+        if node.op == "x":
+            return x
+        if node.op == "state":
+            return state[node.value]
+        return node.value if node.op == "const" else weight(params, node)
 
 
 def weight(params: Any, node: Node) -> Any:

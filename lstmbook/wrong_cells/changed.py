@@ -27,7 +27,7 @@ from ..running.program import (
     record,
 )
 
-__all__ = ["Changed", "Gates", "Pieces", "Step", "assemble", "merge"]
+__all__ = ["Changed", "Gates", "Pieces", "Right", "Step", "assemble", "merge", "right_of"]
 
 Step = Callable[[Any, Array, Any], tuple[Array, Any]]
 Gates = Callable[[Any, Array, Any], tuple[Array, ...]]
@@ -122,7 +122,7 @@ class Changed:
         return self._program[1]
 
     def _change(self) -> _Change:
-        right = _right(self.page)
+        right = right_of(self.page)
         if self._kept is None or self._kept.right is not right:
             self._kept = _Change(right, self.pieces)
         return self._kept
@@ -158,7 +158,7 @@ class _Parts(NamedTuple):
     p: list[Node]  # peepholes: of the state too, a vector times rows
 
 
-class _Right:
+class Right:
     """The program of a page, and where its pieces are."""
 
     def __init__(self, program: Program, gates: dict[str, Node]) -> None:
@@ -204,24 +204,24 @@ class _Right:
         return found["matrix"], found.get("vector")
 
 
-_KEPT: dict[Any, tuple[Any, _Right]] = {}
+_KEPT: dict[Any, tuple[Any, Right]] = {}
 
 
-def _right(page: Any) -> _Right:
+def right_of(page: Any) -> Right:
     """Made when it is first needed, and again when the page has changed."""
     program = program_of(page, _sample(page))
     if program is None:
         raise NotRecordableError(f"what {page.__name__} does is no program")
     which = program, page.gates
     if page not in _KEPT or _KEPT[page][0] != which:
-        _KEPT[page] = which, _Right(program, gates_of(page, _sample(page), program))
+        _KEPT[page] = which, Right(program, gates_of(page, _sample(page), program))
     return _KEPT[page][1]
 
 
 class _Change:
     """What a page computes with pieces changed; a draft is one without its peepholes."""
 
-    def __init__(self, right: _Right, pieces: Pieces, draft: bool = False) -> None:
+    def __init__(self, right: Right, pieces: Pieces, draft: bool = False) -> None:
         self.right, self.pieces, self.draft = right, pieces, draft
         self.changes: dict[Node, Callable[[Values], Any]] = {}
         for k, gate in right.gates.items():
