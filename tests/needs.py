@@ -53,6 +53,7 @@ NEEDS = {
     "ipykernel": Need("ipykernel", **LOCKED),
     "sphinx": Need("Sphinx", **LOCKED),
     "threadpoolctl": Need("threadpoolctl", **LOCKED),
+    "tqdm": Need("tqdm", **LOCKED),
     "torch": Need("PyTorch", **ORACLES),
     "jax": Need("JAX", **ORACLES),
     "flax": Need("Flax", **ORACLES),

@@ -73,7 +73,7 @@ def test_arrows_go_one_way(module):
 def test_only_numpy_and_live_frameworks(module):
     roots = {name.split(".")[0] for name in imports_of(module)} - {"lstmbook"}
     roots -= set(sys.stdlib_module_names)
-    extras = {"live": FRAMEWORKS, "running": {"numba", "llvmlite"}}
+    extras = {"live": FRAMEWORKS, "running": {"numba", "llvmlite"}, "training": {"tqdm"}}
     allowed = {"numpy"} | extras.get(part_of(module), set())
     assert roots <= allowed
 

@@ -5,6 +5,7 @@ The layouts tf1, tf1_tied, keras, tflite and onnx are held to theirs in ``test_l
 
 import functools
 import importlib
+import inspect
 import itertools
 import re
 import subprocess
@@ -16,31 +17,23 @@ import numpy as np
 import pytest
 from cases import BATCH, HIDDEN, INPUT, LENGTHS, TIME, case
 
-from lstmbook import CELLS, LayoutError, compare, layouts, live, run
+from lstmbook import CELLS, LayoutError, backprop, compare, layouts, live, run
 from lstmbook.layouts.table import ONNX_NODES
 
-NEEDS = {
-    **{module: module for module in ("torch", "flax", "haiku", "keras")},
-    **dict.fromkeys(("tf1", "tf1_block", "tflite"), "tensorflow"),
-    "onnx": "onnxruntime",
-}
 ATOL = {np.float32: 1e-6, np.float64: 1e-12}  # short sequences of small cells
 # The layout, its live module, options of the module's run, and the dtypes that it computes in.
+FORGET_BIAS = {"tf1_block": {"forget_bias": 0.5}}
 WITNESSES = [
-    ("torch", "torch", {}, ATOL),
-    ("flax", "flax", {}, ATOL),
-    ("flax_nnx", "flax", {"layout": "flax_nnx"}, ATOL),
-    ("flax_nnx_lstm", "flax", {"layout": "flax_nnx_lstm"}, ATOL),
-    ("haiku", "haiku", {}, ATOL),
-    ("tf1_block", "tf1_block", {"forget_bias": 0.5}, [np.float32]),
-    ("tf1_block_v2", "tf1_block", {"v2": True}, [np.float32]),
-    ("keras_cudnn", "keras", {"cudnn": True}, ATOL),
+    (layout, module, options | FORGET_BIAS.get(layout, {}), [np.float32] if engine.only else ATOL)
+    for module, engine in live.ENGINES.items()
+    for layout, options in engine.layouts.items()
+    if module in ("torch", "flax", "haiku", "tf1_block") or layout == "keras_cudnn"
 ]
 witnesses = pytest.mark.parametrize(
     ("layout", "module", "options", "name", "dtype"),
     [
         needs.param(
-            NEEDS[module],
+            live.ENGINES[module].package,
             layout,
             module,
             options,
@@ -76,8 +69,7 @@ def assert_same(ours, theirs, atol):
 
 
 def test_every_layout_has_a_witness():
-    here = {layout for layout, *_ in WITNESSES}
-    assert here | {"tf1", "tf1_tied", "keras", "tflite", "onnx"} == set(layouts.LAYOUTS)
+    assert {k for engine in live.ENGINES.values() for k in engine.layouts} == set(layouts.LAYOUTS)
 
 
 @witnesses
@@ -100,7 +92,9 @@ def test_time_major_from_a_zero_state(layout, module, options, name, dtype):
     assert_same(ours, theirs, ATOL[dtype])
 
 
-@pytest.mark.parametrize("module", [needs.param(NEEDS[name], name) for name in NEEDS])
+@pytest.mark.parametrize(
+    "module", [needs.param(e.package, name) for name, e in live.ENGINES.items()]
+)
 def test_without_a_step_or_a_sequence(module):
     """Outputs of zeros in their full shape, the state that was given; and so the way back."""
     theirs, cells = framework(module), []
@@ -140,7 +134,8 @@ def test_without_a_step_or_a_sequence(module):
 
 
 @pytest.mark.parametrize(
-    "module", [needs.param(NEEDS[name], name) for name in ("torch", "flax", "haiku", "tf1_block")]
+    "module",
+    [needs.param(live.ENGINES[k].package, k) for k in ("torch", "flax", "haiku", "tf1_block")],
 )
 def test_bad_input_is_told_as_by_run(module):
     _, params, xs, _ = case("lstm", dtype=np.float32)
@@ -205,17 +200,38 @@ def test_a_framework_that_is_too_old_is_named(module, package, name, old):
 
 
 def test_the_loop_calls_their_step():
-    from lstmbook.live._loop import run_steps
+    from lstmbook.live._engine import adapter
 
     cell, params, xs, state = case("lstm")
 
     def step(x, old):
         return np.full_like(old.h, 7), cell.State(h=old.h + 1, c=x[:, :1] + 0 * old.c)
 
-    hs, final = run_steps(cell, step, params, xs, state, lengths=LENGTHS, time_major=False)
+    @adapter("torch", time_first=True)
+    def run(call):
+        return call.by_steps(step)
+
+    hs, final = run(cell, params, xs, state, lengths=LENGTHS)
     lengths = np.array(LENGTHS)
     assert (hs == 7 * (np.arange(TIME) < lengths[:, None])[..., None]).all()
     np.testing.assert_allclose(final.h, state.h + lengths[:, None])
+
+
+@pytest.mark.parametrize("module", [needs.param(e.package, k) for k, e in live.ENGINES.items()])
+def test_a_framework_takes_what_ours_takes(module):
+    """The arguments of ours with their defaults, in their order; then its own, by name alone."""
+    theirs = framework(module)
+    for ours in (run, backprop):
+        function = getattr(theirs, ours.__name__, None)
+        if function:
+            expected = list(inspect.signature(ours).parameters.values())
+            found = list(inspect.signature(function).parameters.values())
+            assert found[: len(expected)] == expected, ours.__name__
+            assert {k.kind for k in found[len(expected) :]} <= {inspect.Parameter.KEYWORD_ONLY}
+            assert (function.__module__, function.__name__) == (theirs.__name__, ours.__name__)
+            assert "`lstmbook." in function.__doc__ or "as in `run`" in function.__doc__
+    with pytest.raises(TypeError, match="unexpected keyword argument 'forget_bais'"):
+        theirs.run("lstm", None, None, forget_bais=1)
 
 
 # Weights that they made in ours. Theirs have what ours have not: two biases of random numbers.

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .. import live
 from ..cells import CELLS
 from ..layouts import LayoutError
 from ..running import run
@@ -26,18 +27,6 @@ from ..showing.compare import Comparison, compare
 __all__ = ["Certificate", "Certified", "certify"]
 
 TOLERANCE = 1e-5  # float32, as far as it can be held over a few steps
-
-# How each framework is called, the module of lstmbook.live that runs it, and its package.
-_ENGINES = {
-    "tf1": ("TensorFlow's v1 cell", "tf1", "tensorflow"),
-    "tf1_block": ("TensorFlow's v1 cell", "tf1", "tensorflow"),
-    "keras": ("Keras", "keras", "keras"),
-    "keras_cudnn": ("Keras", "keras", "keras"),
-    "onnx": ("ONNX Runtime", "onnx", "onnxruntime"),
-    "torch": ("PyTorch", "torch", "torch"),
-}
-
-
 VERDICTS = ("equal", "equal, as far as the file tells", "NOT EQUAL")  # the best first
 
 
@@ -82,7 +71,7 @@ class Certificate(tuple[Certified, ...]):
     def versions(self) -> dict[str, str]:
         """Of Python, NumPy, lstmbook and the frameworks that took part."""
         ran = " ".join(engine for row in self for engine in row.engines)
-        took_part = {package for words, _, package in _ENGINES.values() if f"{words} (" in ran}
+        took_part = {e.package for e in live.ENGINES.values() if f"{e.words} (" in ran}
         if "keras" in took_part:  # which computes with it
             took_part.add("tensorflow")
         found = {"Python": platform.python_version(), "NumPy": np.__version__}
@@ -189,10 +178,18 @@ def _sizes(params: Any) -> tuple[int, int]:
 
 
 def _dtype(*layers: Any) -> Any:
-    """That of the weights; float32 where ONNX Runtime, which has no other, takes part."""
-    if any(layer.layout == "onnx" for layer in layers):
+    """That of the weights; float32 where what runs a layer has no other."""
+    modules = (_module(layer.layout) for layer in layers)
+    if any(module and live.ENGINES[module].only for module in modules):
         return np.dtype(np.float32)
     return np.result_type(*(layer.params.b.dtype for layer in layers))
+
+
+def _module(layout: str) -> str | None:
+    """The module of `live` that runs what is in such a layout."""
+    if layout == "tf1_block":  # a fused operator's file: the v1 cell runs the same in float64 too
+        return "tf1"
+    return live.engine_of(layout)
 
 
 def _inputs(layer: Any, seed: int, dtype: Any) -> tuple[Any, Any, Any]:
@@ -227,12 +224,15 @@ def _run(layer: Any, inputs: tuple[Any, Any, Any], forget_bias: float) -> tuple[
     xs, state, lengths = inputs
     params = type(layer.params)(*(array.astype(xs.dtype) for array in layer.params))
     why = ""
-    if layer.layout in _ENGINES:
-        words, module, package = _ENGINES[layer.layout]
-        options = {"forget_bias": forget_bias} if module == "tf1" else {}
+    module = _module(layer.layout)
+    if module:
+        words, package, kinds, _ = live.ENGINES[module]
+        options = dict(kinds.get(layer.layout, {}))
+        if module == "tf1":
+            options["forget_bias"] = forget_bias
         try:
-            live: Any = importlib.import_module(f"..live.{module}", __package__)
-            result = live.run(
+            theirs: Any = importlib.import_module(f"..live.{module}", __package__)
+            result = theirs.run(
                 layer.cell, params, xs, _fitting(layer, state), lengths=lengths, **options
             )
             version = getattr(importlib.import_module(package), "__version__", "?")

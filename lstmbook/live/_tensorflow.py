@@ -7,15 +7,11 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
+from ._engine import need
+
 __all__ = ["find_rnn_cell", "quiet", "tf"]
 
-try:
-    import tensorflow as tf
-except ImportError as error:
-    raise ImportError(
-        f"the live TensorFlow cells need TensorFlow, which cannot be imported here ({error}); "
-        "pip install 'lstmbook[tf]' brings it"
-    ) from error
+tf = need("tensorflow")
 
 # TensorFlow's own copy first: it needs neither tf_keras nor an environment variable, and it does
 # not matter what was imported before. (tf.compat.v1.nn.rnn_cell goes to Keras 3, which has none.)

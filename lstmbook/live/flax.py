@@ -3,41 +3,22 @@
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from .. import layouts
-from ..cells import Cell, find, name_of
 from ..cells._activations import Array
-from ..running.arguments import check_arguments
+from ._engine import Call, adapter, need
 from ._jax import jax, precision
-from ._loop import run_steps
-from ._versions import need
-
-need("lstmbook.live.flax needs", "Flax", "flax", "0.10.5", "jax")
-try:
-    from flax import linen, nnx
-except (ImportError, AttributeError) as error:  # AttributeError: a JAX that it does not know
-    raise ImportError(
-        f"lstmbook.live.flax needs Flax, which cannot be imported here ({error}); "
-        "pip install 'lstmbook[jax]' brings it"
-    ) from error
 
 __all__ = ["run"]
+
+flax = need("flax")
+linen, nnx = need("flax.linen"), need("flax.nnx")
 
 _CELLS = {"rnn": "SimpleCell", "gru_reset_after": "GRUCell"}
 _LSTMS = {"flax": "LSTMCell", "flax_nnx": "OptimizedLSTMCell", "flax_nnx_lstm": "LSTMCell"}
 
 
-def run(
-    cell: Cell | str,
-    params: Any,
-    xs: ArrayLike,
-    state: Any = None,
-    *,
-    lengths: ArrayLike | None = None,
-    time_major: bool = False,
-    layout: str = "flax",
-) -> tuple[Array, Any]:
+@adapter(lambda name, layout="flax": layout, time_first=True)
+def run(call: Call, *, layout: str = "flax") -> Any:
     """Flax's own cell at every step; same signature and return as `lstmbook.run`.
 
     Parameters
@@ -51,28 +32,21 @@ def run(
     -------
     hs, state : as in `lstmbook.run`
     """
-    name, cell = name_of(cell), find(cell)
-    params, xs, state, checked = check_arguments(cell, params, xs, state, lengths, time_major)
-    arrays = layouts.export(name, layout, params)
-    tree: dict[str, dict[str, Array]] = {}
-    for key, array in arrays.items():
-        module, _, leaf = key.partition("/")
-        tree.setdefault(module, {})[leaf] = array
-    kind = _CELLS.get(name, _LSTMS[layout])
-    with precision(xs.dtype):
+    dtype, tree, kind = call.xs.dtype, call.tree(), _CELLS.get(call.name, _LSTMS[layout])
+    with precision(dtype):
         if layout == "flax":
-            theirs = getattr(linen, kind)(params.b.shape[-1], param_dtype=xs.dtype)
-            call = jax.jit(lambda carry, x: theirs.apply({"params": tree}, carry, x))
+            linens = getattr(linen, kind)(call.params.b.shape[-1], param_dtype=dtype)
+            theirs = jax.jit(lambda carry, x: linens.apply({"params": tree}, carry, x))
         else:
-            sizes, kinds = params.W_x.shape[1:], {"dtype": xs.dtype, "param_dtype": xs.dtype}
+            sizes, kinds = call.params.W_x.shape[1:], {"dtype": dtype, "param_dtype": dtype}
             make = getattr(nnx, kind)
-            theirs = nnx.eval_shape(lambda: make(*sizes, **kinds, rngs=nnx.Rngs(0)))  # no weights
-            nnx.update(theirs, jax.tree.map(jax.numpy.asarray, tree))
-            call = nnx.jit(theirs)
+            module = nnx.eval_shape(lambda: make(*sizes, **kinds, rngs=nnx.Rngs(0)))  # no weights
+            nnx.update(module, jax.tree.map(jax.numpy.asarray, tree))
+            theirs = nnx.jit(module)
 
         def step(x: Array, old: Any) -> tuple[Array, Any]:
             carry = (old.c, old.h) if len(old) == 2 else old.h
-            new, h = jax.tree.map(np.asarray, call(carry, x))
-            return h, cell.State(h=new[1], c=new[0]) if len(old) == 2 else cell.State(new)
+            new, h = jax.tree.map(np.asarray, theirs(carry, x))
+            return h, type(old)(h=new[1], c=new[0]) if len(old) == 2 else type(old)(new)
 
-        return run_steps(cell, step, params, xs, state, lengths=checked, time_major=time_major)
+        return call.by_steps(step)

@@ -4,27 +4,16 @@ import importlib
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from .. import layouts
-from .. import running as sequence
-from ..cells import Cell, check_params, find, name_of
+from ..cells import Cell, check_params, name_of
 from ..cells._activations import Array
-from ..running.arguments import check_arguments, check_backprop
-from ._loop import swap
+from ._engine import Call, adapter, need
 from ._tensorflow import tf
-from ._versions import need
-
-need("lstmbook.live.keras needs", "Keras", "keras", "3", "tf")
-try:
-    import keras
-except ImportError as error:
-    raise ImportError(
-        f"lstmbook.live.keras needs Keras 3, which cannot be imported here ({error}); "
-        "pip install 'lstmbook[tf]' brings it"
-    ) from error
 
 __all__ = ["backprop", "make", "run"]
+
+keras = need("keras")
 
 
 def make(cell: Cell | str, params: Any) -> Any:
@@ -72,16 +61,8 @@ def make(cell: Cell | str, params: Any) -> Any:
     return layer
 
 
-def run(
-    cell: Cell | str,
-    params: Any,
-    xs: ArrayLike,
-    state: Any = None,
-    *,
-    lengths: ArrayLike | None = None,
-    time_major: bool = False,
-    cudnn: bool = False,
-) -> tuple[Array, Any]:
+@adapter(lambda name, cudnn=False: "keras_cudnn" if cudnn else "keras")
+def run(call: Call, *, cudnn: bool = False) -> Any:
     """Keras' own layer, lengths as a mask; same signature and return as `lstmbook.run`.
 
     Parameters
@@ -96,59 +77,34 @@ def run(
     -------
     hs, state : as in `lstmbook.run`
     """
-    cell = find(cell)
-    params, xs, state, checked = check_arguments(cell, params, xs, state, lengths, time_major)
-    layer = make(cell, params)
+    layer = make(call.cell, call.params)
     if cudnn:
         keras_2: Any = importlib.import_module("tensorflow.python.keras.saving.hdf5_format")
-        arrays = list(layouts.export(cell, "keras_cudnn", params).values())
+        arrays = list(call.arrays().values())
         layer.set_weights(keras_2.preprocess_weights_for_loading(layer, arrays, "2"))
-    if not xs.size:  # TensorFlow raises an error
-        return sequence.run(cell, params, xs, state, lengths=lengths, time_major=time_major)
-    xs = swap(xs, time_major)  # Keras 3 knows batch first alone
-    mask = None if lengths is None else np.arange(xs.shape[1]) < checked[:, None]
-    hs, *final = layer(xs, initial_state=list(state), mask=mask)
-    return swap(np.asarray(hs), time_major), cell.State(*map(np.asarray, final))
+    hs, *final = layer(call.xs, initial_state=list(call.state), mask=_mask(call))
+    return hs, final
 
 
-def backprop(
-    cell: Cell | str,
-    params: Any,
-    xs: ArrayLike,
-    d_hs: ArrayLike,
-    d_state: Any = None,
-    *,
-    state: Any = None,
-    lengths: ArrayLike | None = None,
-    time_major: bool = False,
-) -> tuple[Any, Array, Any]:
+@adapter("keras")
+def backprop(call: Call) -> Any:
     """TensorFlow's gradients through Keras' layer, brought to our Params.
 
     Same signature and return as `lstmbook.backprop`.
     """
-    name, cell = name_of(cell), find(cell)
-    params, xs, d_hs, d_final, state, checked = check_backprop(
-        cell, params, xs, d_hs, d_state, state, lengths, time_major
-    )
-    layer = make(cell, params)
-    if not xs.size:
-        return sequence.backprop(
-            cell, params, xs, d_hs, d_final, state=state, lengths=lengths, time_major=time_major
-        )
-    xs, d_hs = swap(xs, time_major), swap(d_hs, time_major)
-    mask = None if lengths is None else np.arange(xs.shape[1]) < checked[:, None]
-    arguments = [keras.ops.convert_to_tensor(array) for array in (xs, *state)]
+    layer = make(call.cell, call.params)
+    arguments = [keras.ops.convert_to_tensor(array) for array in (call.xs, *call.state)]
     with tf.GradientTape() as tape:
         tape.watch(arguments)
-        ends = layer(arguments[0], initial_state=arguments[1:], mask=mask)
+        ends = layer(arguments[0], initial_state=arguments[1:], mask=_mask(call))
     weights = {weight.name: weight.value for weight in layer.weights}
-    found = tape.gradient(
+    return weights, tape.gradient(
         ends,
         [*weights.values(), *arguments],
-        output_gradients=[tf.constant(d) for d in (d_hs, *d_final)],
+        output_gradients=[tf.constant(d) for d in (call.d_hs, *call.d_state)],
         unconnected_gradients="zero",
     )
-    gradients = [d.numpy() for d in found]
-    d_params = layouts.pull_back(name, "keras", dict(zip(weights, gradients, strict=False)))
-    d_xs, *d_first = gradients[len(weights) :]
-    return d_params, swap(d_xs, time_major), cell.State(*d_first)
+
+
+def _mask(call: Call) -> Array | None:
+    return np.arange(call.xs.shape[1]) < call.lengths[:, None] if call.padded else None

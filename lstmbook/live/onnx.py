@@ -7,26 +7,15 @@ use ``input_forget=1``, where ONNX keeps the input gate (``f = 1 - i``); the wei
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from .. import layouts
-from .. import running as sequence
 from ..cells import Cell, find, name_of
-from ..cells._activations import Array
 from ..layouts.table import ONNX_NODES
-from ..running.arguments import check_arguments
-from ._loop import swap
-
-try:
-    import onnx
-    import onnxruntime
-except (ImportError, AttributeError) as error:  # AttributeError: an onnx too new for its ml_dtypes
-    raise ImportError(
-        f"lstmbook.live.onnx needs onnx and onnxruntime, which cannot be imported here ({error}); "
-        "pip install 'lstmbook[onnx]' brings them"
-    ) from error
+from ._engine import Call, adapter, need
 
 __all__ = ["model", "run"]
+
+onnx, onnxruntime = need("onnx"), need("onnxruntime")
 
 _OPSET = 14
 
@@ -76,15 +65,8 @@ def model(cell: Cell | str, params: Any) -> Any:
     return made
 
 
-def run(
-    cell: Cell | str,
-    params: Any,
-    xs: ArrayLike,
-    state: Any = None,
-    *,
-    lengths: ArrayLike | None = None,
-    time_major: bool = False,
-) -> tuple[Array, Any]:
+@adapter("onnx", time_first=True)
+def run(call: Call) -> Any:
     """ONNX Runtime over a batch; same signature and return as `lstmbook.run`, float32 only.
 
     Raises
@@ -92,22 +74,14 @@ def run(
     TypeError
         For another dtype than float32, which ONNX Runtime's recurrent kernels do not have.
     """
-    cell = find(cell)
-    params, xs, state, checked = check_arguments(cell, params, xs, state, lengths, time_major)
-    if xs.dtype != np.float32:
-        raise TypeError(f"ONNX Runtime's recurrent kernels are float32, got {xs.dtype}")
-    node = model(cell, params)
-    if not xs.size:  # ONNX Runtime ends the process where there is no sequence
-        return sequence.run(cell, params, xs, state, lengths=lengths, time_major=time_major)
-    xs = swap(xs, not time_major)  # ONNX knows time first alone
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(
-        node.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        model(call.cell, call.params).SerializeToString(), options, ["CPUExecutionProvider"]
     )
-    feeds = {f"initial_{name}": part[None] for name, part in state._asdict().items()}
-    feeds |= {"X": np.ascontiguousarray(xs), "sequence_lens": checked.astype(np.int32)}
+    feeds = {f"initial_{name}": part[None] for name, part in call.state._asdict().items()}
+    feeds |= {"X": call.xs, "sequence_lens": call.lengths.astype(np.int32)}
     hs, *final = session.run(None, feeds)
-    hs, idle = hs[:, 0], checked[:, None] == 0  # where no step is made, ONNX Runtime gives zeros
-    kept = (np.where(idle, first, last[0]) for first, last in zip(state, final, strict=True))
-    return swap(hs, not time_major), cell.State(*kept)
+    idle = call.lengths[:, None] == 0  # where no step is made, ONNX Runtime gives zeros
+    kept = zip(call.state, final, strict=True)
+    return hs[:, 0], [np.where(idle, first, last[0]) for first, last in kept]

@@ -8,35 +8,22 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from .. import layouts
-from .. import running as sequence
 from ..cells import Cell, check_params, find, name_of
 from ..cells._activations import Array
 from ..layouts import LAYOUTS
-from ..running.arguments import check_arguments, check_backprop
+from ..running.arguments import check_arguments
+from ._engine import Call, adapter
 from ._tensorflow import find_rnn_cell, quiet, tf
 
 __all__ = ["backprop", "make", "rnn_cell", "run", "step"]
 
 rnn_cell = find_rnn_cell()
 
-_MAKE: dict[str, Callable[..., Any]] = {
-    "rnn": lambda size, forget_bias, **kw: rnn_cell.BasicRNNCell(size, **kw),
-    "lstm": lambda size, forget_bias, **kw: rnn_cell.BasicLSTMCell(size, forget_bias, **kw),
-    "peephole": lambda size, forget_bias, **kw: rnn_cell.LSTMCell(
-        size, use_peepholes=True, forget_bias=forget_bias, **kw
-    ),
-    "gru": lambda size, forget_bias, **kw: rnn_cell.GRUCell(size, **kw),
-    # Coupled cells went with tf.contrib. An LSTMCell whose input gate is tied to -f is the same.
-    "coupled": lambda size, forget_bias, **kw: rnn_cell.LSTMCell(
-        size, forget_bias=forget_bias, **kw
-    ),
-    "coupled_peephole": lambda size, forget_bias, **kw: rnn_cell.LSTMCell(
-        size, use_peepholes=True, forget_bias=forget_bias, **kw
-    ),
-}
+_CLASSES = {"rnn": "BasicRNNCell", "lstm": "BasicLSTMCell", "gru": "GRUCell"}
+# All others are an LSTMCell. Coupled cells went with tf.contrib; an LSTMCell whose input gate is
+# tied to -f is the same.
 
 
 def make(cell: Cell | str, params: Any, *, forget_bias: float = 1.0) -> Any:
@@ -90,17 +77,16 @@ def step(
     return h, _from_tf(cell, new)
 
 
-def run(
-    cell: Cell | str,
-    params: Any,
-    xs: ArrayLike,
-    state: Any = None,
-    *,
-    lengths: ArrayLike | None = None,
-    time_major: bool = False,
-    forget_bias: float = 1.0,
-    tied: bool | None = None,
-) -> tuple[Array, Any]:
+def _layout(name: str, tied: bool | None = None, **_: Any) -> str:
+    if name in LAYOUTS["tf1_tied"].cells:
+        return "tf1_tied"
+    if tied is not None:
+        raise ValueError(f"tied concerns coupled and coupled_peephole; the cell is {name}")
+    return "tf1"
+
+
+@adapter(_layout, time_first=True)
+def run(call: Call, *, forget_bias: float = 1.0, tied: bool | None = None) -> Any:
     """``tf.compat.v1.nn.dynamic_rnn`` over TensorFlow's own cell; same signature as `lstmbook.run`.
 
     Parameters
@@ -117,47 +103,25 @@ def run(
     -------
     hs, state : as in `lstmbook.run`
     """
-    name = name_of(cell)
-    cell = find(cell)
-    params, xs, state, checked = check_arguments(cell, params, xs, state, lengths, time_major)
-    if name in LAYOUTS["tf1_tied"].cells:
-        tied = xs.dtype != np.float32 if tied is None else tied
-        if not tied:
-            from . import tflite
+    tied = call.xs.dtype != np.float32 if tied is None else tied
+    if call.layout == "tf1_tied" and not tied:
+        from . import tflite
 
-            return tflite.run(cell, params, xs, state, lengths=lengths, time_major=time_major)
-    elif tied is not None:
-        raise ValueError(f"tied concerns coupled and coupled_peephole; the cell is {name}")
-    layouts.describe(name, _layout(name))  # or a LayoutError
-    if not xs.size:  # eager dynamic_rnn loses the other axes
-        return sequence.run(cell, params, xs, state, lengths=lengths, time_major=time_major)
+        lengths = call.lengths if call.padded else None
+        asked = call.cell, call.params, call.xs, call.state
+        return tflite.run(*asked, lengths=lengths, time_major=True)
 
     def compute() -> tuple[Any, list[Any]]:
-        theirs, assigned = _make(cell, params, forget_bias)
-        return tf.compat.v1.nn.dynamic_rnn(
-            theirs,
-            tf.constant(xs),
-            sequence_length=None if lengths is None else checked,
-            initial_state=_to_tf(state),
-            time_major=time_major,
-        ), assigned
+        theirs, assigned = _make(call.cell, call.params, forget_bias)
+        hs, final = _dynamic_rnn(theirs, call, tf.constant(call.xs), call.state)
+        return (hs, final), assigned
 
     hs, final = _evaluate(compute)
-    return hs, _from_tf(cell, final)
+    return hs, _from_tf(call.cell, final)
 
 
-def backprop(
-    cell: Cell | str,
-    params: Any,
-    xs: ArrayLike,
-    d_hs: ArrayLike,
-    d_state: Any = None,
-    *,
-    state: Any = None,
-    lengths: ArrayLike | None = None,
-    time_major: bool = False,
-    forget_bias: float = 1.0,
-) -> tuple[Any, Array, Any]:
+@adapter(_layout, time_first=True)
+def backprop(call: Call, *, forget_bias: float = 1.0) -> Any:
     """TensorFlow's own gradients through ``dynamic_rnn``, brought to our Params.
 
     The loss is ``sum(d_hs * hs) + sum(d_state * final state)``. Coupled cells are tied.
@@ -177,44 +141,33 @@ def backprop(
     d_state : State
         The gradient at the initial state.
     """
-    name = name_of(cell)
-    cell = find(cell)
-    params, xs, d_hs, d_final, state, checked = check_backprop(
-        cell, params, xs, d_hs, d_state, state, lengths, time_major
-    )
-    keys = [stored.name for stored in layouts.describe(name, _layout(name))]
-    if not xs.size:
-        return sequence.backprop(
-            cell, params, xs, d_hs, d_final, state=state, lengths=lengths, time_major=time_major
-        )
+    keys = [stored.name for stored in layouts.describe(call.name, call.layout)]
 
     def compute() -> tuple[Any, list[Any]]:
-        theirs, assigned = _make(cell, params, forget_bias)
-        x, first = tf.constant(xs), [tf.constant(part) for part in state]
-        wanted = [*_variables(theirs, keys).values(), x, *first]
+        theirs, assigned = _make(call.cell, call.params, forget_bias)
+        x, *first = map(tf.constant, (call.xs, *call.state))
         with tf.GradientTape() as tape:
             tape.watch([x, *first])
-            hs, final = tf.compat.v1.nn.dynamic_rnn(
-                theirs,
-                x,
-                sequence_length=None if lengths is None else checked,
-                initial_state=_to_tf(cell.State(*first)),
-                time_major=time_major,
-            )
-            loss = tf.reduce_sum(hs * d_hs)
-            for part, d_part in zip(_from_tf(cell, final), d_final, strict=True):
+            hs, final = _dynamic_rnn(theirs, call, x, call.cell.State(*first))
+            loss = tf.reduce_sum(hs * call.d_hs)
+            for part, d_part in zip(_from_tf(call.cell, final), call.d_state, strict=True):
                 loss += tf.reduce_sum(part * d_part)
         gradient = tape.gradient if tf.executing_eagerly() else tf.gradients
+        wanted = [*_variables(theirs, keys).values(), x, *first]
         return gradient(loss, wanted, unconnected_gradients="zero"), assigned
 
-    gradients = _evaluate(compute)
-    d_params = layouts.pull_back(name, _layout(name), dict(zip(keys, gradients, strict=False)))
-    d_xs, *d_first = gradients[len(keys) :]
-    return d_params, d_xs, cell.State(*d_first)
+    return keys, _evaluate(compute)
 
 
-def _layout(name: str) -> str:
-    return "tf1_tied" if name in LAYOUTS["tf1_tied"].cells else "tf1"
+def _dynamic_rnn(theirs: Any, call: Call, xs: Any, state: Any) -> Any:
+    """Over the inputs of a call, time first."""
+    return tf.compat.v1.nn.dynamic_rnn(
+        theirs,
+        xs,
+        sequence_length=call.lengths if call.padded else None,
+        initial_state=_to_tf(state),
+        time_major=True,
+    )
 
 
 def _make(cell: Cell | str, params: Any, forget_bias: float) -> tuple[Any, list[Any]]:
@@ -222,8 +175,12 @@ def _make(cell: Cell | str, params: Any, forget_bias: float) -> tuple[Any, list[
     name = name_of(cell)
     arrays = layouts.export(name, _layout(name), params, forget_bias=forget_bias)
     input_size, hidden = params.W_x.shape[1:]
+    options = {"forget_bias": forget_bias} if "c" in find(cell).State._fields else {}
+    if "p" in params._fields:
+        options["use_peepholes"] = True
     with quiet():
-        theirs = _MAKE[name](hidden, forget_bias, dtype=params.b.dtype)
+        make_cell = getattr(rnn_cell, _CLASSES.get(name, "LSTMCell"))
+        theirs = make_cell(hidden, dtype=params.b.dtype, **options)
         theirs.build((None, input_size))
     variables = _variables(theirs, list(arrays))
     return theirs, [variables[key].assign(array) for key, array in arrays.items()]

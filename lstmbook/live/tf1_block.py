@@ -7,29 +7,16 @@ whole batch, and past it both its outputs and its state are zero.
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from .. import layouts
-from ..cells import Cell, find, name_of
 from ..cells._activations import Array
-from ..running.arguments import check_arguments
-from ._loop import run_steps
+from ._engine import Call, adapter
 from ._tensorflow import tf
 
 __all__ = ["run"]
 
 
-def run(
-    cell: Cell | str,
-    params: Any,
-    xs: ArrayLike,
-    state: Any = None,
-    *,
-    lengths: ArrayLike | None = None,
-    time_major: bool = False,
-    forget_bias: float = 1.0,
-    v2: bool = False,
-) -> tuple[Array, Any]:
+@adapter(lambda name, v2=False, **_: "tf1_block_v2" if v2 else "tf1_block", time_first=True)
+def run(call: Call, *, forget_bias: float = 1.0, v2: bool = False) -> Any:
     """TensorFlow's operator at every step; same signature and return as `lstmbook.run`.
 
     Parameters
@@ -49,28 +36,22 @@ def run(
     TypeError
         For another dtype than float32, the one that all of these operators have.
     """
-    name, cell = name_of(cell), find(cell)
-    params, xs, state, checked = check_arguments(cell, params, xs, state, lengths, time_major)
-    layout = "tf1_block_v2" if v2 else "tf1_block"
-    arrays = layouts.export(name, layout, params, forget_bias=forget_bias)
-    if xs.dtype != np.float32:
-        raise TypeError(f"TensorFlow's block operators are float32, got {xs.dtype}")
+    arrays, State = call.arrays(forget_bias), call.cell.State
 
     def gru(x: Array, old: Any) -> tuple[Array, Any]:
         h = tf.raw_ops.GRUBlockCell(x=x, h_prev=old.h, **arrays).h.numpy()
-        return h, cell.State(h)
+        return h, State(h)
 
-    none = np.zeros(params.b.shape[-1], np.float32)
+    none = np.zeros(call.params.b.shape[-1], np.float32)
     options: dict[str, Any] = {"cell_clip": -1.0, "use_peephole": "wci" in arrays}
     options |= dict.fromkeys(("wci", "wcf", "wco"), none) | arrays
     if not v2:
         options["forget_bias"] = forget_bias
+    operator = tf.raw_ops.BlockLSTMV2 if v2 else tf.raw_ops.BlockLSTM
 
     def lstm(x: Array, old: Any) -> tuple[Array, Any]:
-        operator = tf.raw_ops.BlockLSTMV2 if v2 else tf.raw_ops.BlockLSTM
-        told = operator(seq_len_max=1, x=x[None], cs_prev=old.c, h_prev=old.h, **options)
-        h, c = told.h.numpy()[0], told.cs.numpy()[0]
-        return h, cell.State(h, c)
+        outputs = operator(seq_len_max=1, x=x[None], cs_prev=old.c, h_prev=old.h, **options)
+        h, c = outputs.h.numpy()[0], outputs.cs.numpy()[0]
+        return h, State(h, c)
 
-    step = gru if name == "gru" else lstm
-    return run_steps(cell, step, params, xs, state, lengths=checked, time_major=time_major)
+    return call.by_steps(gru if call.name == "gru" else lstm)

@@ -8,13 +8,9 @@ import importlib
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from .. import layouts
-from ..cells import Cell, find, name_of
 from ..cells._activations import Array
-from ..running.arguments import check_arguments
-from ._loop import swap
+from ._engine import Call, adapter
 from ._tensorflow import quiet
 
 __all__ = ["run"]
@@ -34,15 +30,8 @@ _INPUTS = (
 )
 
 
-def run(
-    cell: Cell | str,
-    params: Any,
-    xs: ArrayLike,
-    state: Any = None,
-    *,
-    lengths: ArrayLike | None = None,
-    time_major: bool = False,
-) -> tuple[Array, Any]:
+@adapter("tflite")
+def run(call: Call) -> Any:
     """TensorFlow Lite's kernel over a batch; same signature and return as `lstmbook.run`.
 
     The kernel is float32 and knows no lengths: sequences of one length go through it together.
@@ -54,25 +43,16 @@ def run(
     TypeError
         For another dtype than float32.
     """
-    cell = find(cell)
-    params, xs, state, checked = check_arguments(cell, params, xs, state, lengths, time_major)
-    arrays = layouts.export(cell, "tflite", params)
-    if xs.dtype != np.float32:
-        raise TypeError(
-            f"TensorFlow Lite's kernel is float32, got {xs.dtype}; "
-            f"for float64 live.tf1.run({name_of(cell)!r}, …) has a cell"
-        )
-    xs = swap(xs, time_major)
-    hs = np.zeros((*xs.shape[:2], params.b.shape[-1]), np.float32)
+    arrays, state = call.arrays(), call.state
+    hs = np.zeros((*call.xs.shape[:2], state.h.shape[1]), np.float32)
     final = [part.copy() for part in state]
-    for length in np.unique(checked):
-        rows = np.flatnonzero(checked == length)
-        if length:
-            first = {name: part[rows] for name, part in state._asdict().items()}
-            hs[rows, :length], *last = _invoke(arrays, xs[rows, :length], first)
-            for part, new in zip(final, last, strict=True):
-                part[rows] = new
-    return swap(hs, time_major), cell.State(*final)
+    for length in np.unique(call.lengths[call.lengths > 0]):
+        rows = np.flatnonzero(call.lengths == length)
+        first = {name: part[rows] for name, part in state._asdict().items()}
+        hs[rows, :length], *last = _invoke(arrays, call.xs[rows, :length], first)
+        for part, new in zip(final, last, strict=True):
+            part[rows] = new
+    return hs, final
 
 
 def _invoke(arrays: dict[str, Array], xs: Array, state: dict[str, Array]) -> tuple[Array, ...]:

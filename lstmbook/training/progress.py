@@ -1,56 +1,49 @@
-"""A progress bar on stderr, in terminals and notebooks; silent elsewhere."""
+"""How far a training is, on stderr, in terminals and notebooks; silent elsewhere."""
 
 import sys
-import time
-from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 __all__ = ["Progress"]
 
-_WIDTH = 24
-_PAUSE = 0.1  # seconds between two drawings
-
 
 class Progress:
-    """``[######------] 120/480  12 s  loss 0.25``: a line that is drawn again and again.
+    """A bar of tqdm; where that is not installed, a line ``120/480  loss 0.25`` at each tenth.
 
     Parameters
     ----------
     total : int
         The number of steps to come.
     show : bool
-        False for silence. True shows the bar if stderr is a terminal or a notebook's.
+        False for silence. True shows it if stderr is a terminal or a notebook's.
     """
 
     def __init__(self, total: int, show: bool = True) -> None:
         self.total = total
-        self.show = show and _is_watched(sys.stderr)
-        self.started = time.perf_counter()
-        self._drawn = -_PAUSE
-        self._length = 0
+        self.show = show and total > 0 and _is_watched(sys.stderr)
+        self._bar = _bar(total) if self.show else None
 
     def update(self, done: int, note: str = "") -> None:
-        """Draw the bar with ``done`` steps behind it and a short note."""
-        seconds = time.perf_counter() - self.started
-        if not self.show or (seconds - self._drawn < _PAUSE and done < self.total):
-            return
-        full = _WIDTH * done // max(self.total, 1)
-        bar = "#" * full + "-" * (_WIDTH - full)
-        line = f"[{bar}] {done}/{self.total}  {seconds:.0f} s  {note}"
-        print("\r" + line.ljust(self._length), end="", file=sys.stderr, flush=True)
-        self._drawn, self._length = seconds, len(line)
+        """Show that ``done`` steps are done, with a short note."""
+        if self._bar is not None:
+            self._bar.set_postfix_str(note, refresh=False)
+            self._bar.update(done - self._bar.n)
+        elif self.show and 10 * done // self.total > 10 * (done - 1) // self.total:
+            print(f"{done}/{self.total}  {note}", file=sys.stderr, flush=True)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._length:
-            print(file=sys.stderr)
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _bar(total: int) -> Any:
+    try:
+        from tqdm import tqdm  # not tqdm.auto, which warns in a notebook without ipywidgets
+    except ImportError:
+        return None
+    return tqdm(total=total, file=sys.stderr)
 
 
 def _is_watched(stream: object) -> bool:
