@@ -5,7 +5,6 @@ rounding. It needs the forward code alone, so it knows nothing of the backward c
 """
 
 import functools
-import importlib
 import inspect
 import itertools
 import json
@@ -22,7 +21,7 @@ from cases import BATCH, HIDDEN, INPUT, LENGTHS, TIME, by_steps, case
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lstmbook import CELLS, LayoutError, backprop, compare, layouts, lstm, run
+from lstmbook import CELLS, LayoutError, backprop, compare, layouts, live, lstm, run
 from lstmbook.running import vjp
 
 NAMES = list(CELLS)
@@ -582,7 +581,7 @@ def test_a_cell_that_cannot_go_back():
 
 # The frameworks
 
-WITNESSES = {"tf1": "tensorflow", "keras": "tensorflow", "torch": "torch"}
+WITNESSES = {name: live.ENGINES[name].package for name in ("tf1", "keras", "torch")}
 frameworks = pytest.mark.parametrize(
     ("framework", "name"),
     [
@@ -595,7 +594,7 @@ frameworks = pytest.mark.parametrize(
 
 def live_backprop(framework):
     """The framework's own gradients: tapes through dynamic_rnn and Keras, autograd of PyTorch."""
-    return importlib.import_module(f"lstmbook.live.{framework}").backprop
+    return getattr(live, framework).backprop
 
 
 @frameworks

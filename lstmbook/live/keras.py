@@ -50,12 +50,10 @@ def make(cell: Cell | str, params: Any) -> Any:
         "zero_output_for_mask": True,  # Keras' own default repeats the last output instead
         "dtype": params.b.dtype.name,
     }
-    if name == "rnn":
-        layer = keras.layers.SimpleRNN(hidden, **options)
-    elif name.startswith("gru"):
-        layer = keras.layers.GRU(hidden, reset_after=name == "gru_reset_after", **options)
-    else:
-        layer = keras.layers.LSTM(hidden, **options)
+    kind = {"rnn": "SimpleRNN", "gru": "GRU", "gru_reset_after": "GRU"}.get(name, "LSTM")
+    if kind == "GRU":
+        options["reset_after"] = name == "gru_reset_after"
+    layer = getattr(keras.layers, kind)(hidden, **options)
     layer.build((None, None, input_size))
     layer.set_weights(list(arrays.values()))
     return layer
