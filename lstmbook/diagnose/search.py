@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..cells._activations import Array, sigmoid, tanh
+from ..cells._activations import Array
+from ..running.program import Node, Values
 from ..wrong_cells import GATE_NAMES
+from ..wrong_cells.changed import right_of
 from .cases import Call, random_numbers
 from .subject import RefusedError, Subject, listed, off_by
 
@@ -42,6 +44,8 @@ class Search:
         self.subject, self.rng, self.cell = subject, rng, subject.cell
         self.letters: str = self.cell.GATES
         self.holes: str = getattr(self.cell, "PEEPHOLES", "")
+        self.page = right_of(self.cell)
+        self.nodes = {"h": self.page.program.output, **self.page.new, **self.page.gates}
 
     def explain(self, off: dict[str, float]) -> tuple[str, str]:
         """The gates to blame and the text, for a function that is ``off``."""
@@ -143,6 +147,20 @@ class Search:
         """The right gates."""
         return dict(zip(self.letters, self.cell.gates(*call), strict=True))
 
+    def of_page(self, name: str | Node, call: Call, **others: Any) -> Array:
+        """What the page gives for a gate, c or h, with other values for some of them."""
+        changes = {self.nodes[k]: (lambda _, value=value: value) for k, value in others.items()}
+        values = Values(tuple(call), changes)
+        value: Array = values[self.nodes[name] if isinstance(name, str) else name]
+        return value
+
+    def solved(self, k: str, name: str | Node, call: Call, got: Array, **others: Any) -> Array:
+        """Gate ``k`` for which the page gives ``got``, where that is a straight line in it."""
+        at_0, at_1 = (
+            self.of_page(name, call, **{**others, k: np.full_like(got, end)}) for end in (0, 1)
+        )
+        return _ratio(got - at_0, at_1 - at_0)
+
     def wrong(self, call: Call) -> bool:
         return bool(off_by(self.ask(call), self.subject.right(call), TINY))
 
@@ -216,13 +234,14 @@ class Search:
             return self.given(call, self.ask(call))[k]
         return self.right(call)[k]
 
-    def facts(self, call: Call, name: str, *facts: tuple[dict[str, int], str, Any]) -> str:
+    def facts(self, call: Call, name: str, *facts: tuple[dict[str, int], str]) -> str:
         """What should hold with gates held at 0 or 1 and does not."""
         text = ""
-        for held, words, want in facts:
+        for held, words in facts:
             still = self.hold(call, **held)
             answer = self.ask(still)
-            distance = _distance(answer[name], want(still, answer))
+            own = {"c": answer["c"]} if name == "h" and "c" in answer else {}
+            distance = _distance(answer[name], self.of_page(name, still, **own))
             if distance > TINY:
                 gates = listed([f"{k} held at {at}" for k, at in held.items()])
                 bias = "its bias" if len(held) == 1 else "their biases"
@@ -240,16 +259,8 @@ class Search:
         look += self.facts(
             call,
             "c",
-            (
-                {"f": 1} if coupled else {"f": 1, "i": 0},
-                "c should stay as it is",
-                lambda call, answer: call.state.c,
-            ),
-            (
-                {"f": 0} if coupled else {"f": 0, "i": 1},
-                "c should be g",
-                lambda call, answer: self.right(call)["g"],
-            ),
+            ({"f": 1} if coupled else {"f": 1, "i": 0}, "c should stay as it is"),
+            ({"f": 0} if coupled else {"f": 0, "i": 1}, "c should be g"),
         )
 
         def line(call: Call) -> tuple[Array, Array] | None:
@@ -260,34 +271,32 @@ class Search:
             rest = first - slope * olds[0]
             return None if _differ(third, slope * olds[2] + rest) else (slope, rest)
 
-        def read(part: int, divide: Callable[[Call, Array], Array]) -> Read:
+        def read(k: str) -> Read:
             def reading(call: Call) -> Array | None:
                 parts = line(call)
-                return None if parts is None else _ratio(parts[part], divide(call, parts[0]))
+                if parts is None or k == "f":
+                    return parts and parts[0]
+                still = self.old(call, "c", np.zeros_like(call.state.c))
+                return self.solved(k, "c", still, parts[1], f=parts[0])
 
             return reading
 
-        def one(call: Call, f: Array) -> Array:
-            return np.ones_like(f)
-
-        def held(**at: int) -> Read:
-            plain = read(1, one)
-            return lambda call: plain(self.hold(call, **at))
+        def rest(call: Call, **at: int) -> Array | None:
+            parts = line(self.hold(call, **at))
+            return parts and parts[1]
 
         text = "The new c is not something times the old c plus something."
         findings: list[_Finding | None] = [_Finding("", f"{text} {look}")]
         straight = line(call) is not None
         if straight:
-            f = self.judge("f", read(0, one), call)
-            others = [self.judge("g", read(1, lambda call, f: 1 - f), call)]
-            if not coupled:
-                others = [self.judge("i", read(1, lambda call, f: self.right(call)["g"]), call)]
-                if not _clear(others):
-                    others = [self.judge("g", read(1, lambda call, f: self.right(call)["i"]), call)]
-                if not _clear(others):  # neither alone; both?
-                    i, g, both = held(g=1), held(i=1), read(1, one)
-                    if all(_times(i(c), g(c), both(c)) for c in (call, self.other(call, "ig"))):
-                        others = [self.judge("i", i, call), self.judge("g", g, call)]
+            f = self.judge("f", read("f"), call)
+            others = [self.judge("g" if coupled else "i", read("g" if coupled else "i"), call)]
+            if not coupled and not _clear(others):
+                others = [self.judge("g", read("g"), call)]
+            if not coupled and not _clear(others):  # neither alone; both?
+                i, g = partial(rest, g=1), partial(rest, i=1)
+                if all(_times(i(c), g(c), rest(c)) for c in (call, self.other(call, "ig"))):
+                    others = [self.judge("i", i, call), self.judge("g", g, call)]
             findings = [f, *others]
             if _clear(findings):
                 return findings
@@ -306,28 +315,22 @@ class Search:
 
     def alone(self, k: str, call: Call) -> Array:
         """Gate ``k`` if all else in c is right."""
-        new, old, right = self.ask(call)["c"], call.state.c, self.right(call)
-        f, g, i = right["f"], right["g"], right.get("i")
-        if k == "f":
-            return _ratio(new - g, old - g) if i is None else _ratio(new - i * g, old)
-        if k == "i":
-            return _ratio(new - f * old, g)
-        return _ratio(new - f * old, 1 - f if i is None else i)
+        return self.solved(k, "c", call, self.ask(call)["c"])
 
     def new_h(self, call: Call) -> list[_Finding | None]:
         """What is wrong in h, given the function's own c."""
 
         def read_o(call: Call) -> Array | None:
             answer = self.ask(call)
-            return _ratio(answer["h"], tanh(answer["c"]))
+            return self.solved("o", "h", call, answer["h"], c=answer["c"])
 
         found = self.judge("o", read_o, call)
         if found and not found.culprit:
             text = "h is not o * tanh(c), with your own new c. Look at this line." + self.facts(
                 call,
                 "h",
-                ({"o": 1}, "h should be tanh(c)", lambda call, answer: tanh(answer["c"])),
-                ({"o": 0}, "h should be 0", lambda call, answer: np.zeros_like(answer["h"])),
+                ({"o": 1}, "h should be tanh(c)"),
+                ({"o": 0}, "h should be 0"),
             )
             found = _Finding("", text)
         return [found]
@@ -336,28 +339,27 @@ class Search:
         after = "b_hn" in call.params._fields
 
         def n_from_z(call: Call) -> Array:
-            z = self.right(call)["z"]
-            return _ratio(self.ask(call)["h"] - z * call.state.h, 1 - z)
+            return self.solved("n", "h", call, self.ask(call)["h"])
 
         def n_held(call: Call) -> Array:
-            return self.ask(self.hold(call, z=0))["h"]
+            return n_from_z(self.hold(call, z=0))
 
         def z_from(read_n: Callable[[Call], Array]) -> Read:
-            def reading(call: Call) -> Array:
-                n = read_n(call)
-                return _ratio(self.ask(call)["h"] - n, call.state.h - n)
-
-            return reading
+            return lambda call: self.solved("z", "h", call, self.ask(call)["h"], n=read_n(call))
 
         def r_from(read_n: Callable[[Call], Array]) -> Read:
             def reading(call: Call) -> Array | None:
-                n, params, h = read_n(call), call.params, call.state.h
+                n, sum_of_n = read_n(call), self.page.gates["n"].args[0]
                 if not np.all(np.abs(n) < 1):
                     return None
-                recurrent = np.arctanh(n) - call.x @ params.W_x[2] - params.b[2]
                 if after:
-                    return _ratio(recurrent, h @ params.W_h[2] + params.b_hn)
-                return _ratio(recurrent @ np.linalg.inv(params.W_h[2]), h)
+                    return self.solved("r", sum_of_n, call, np.arctanh(n))
+                (product,) = self.page.parts("n").h
+                rest = self.of_page(sum_of_n, call, r=0.0)
+                W = self.of_page(product.args[1], call)
+                return self.solved(
+                    "r", product.args[0], call, (np.arctanh(n) - rest) @ np.linalg.inv(W)
+                )
 
             return reading
 
@@ -376,14 +378,14 @@ class Search:
         if found and found.culprit:
             return [found]
         look = "Look at h = z * h + (1 - z) * n."
-        stays = ({"z": 1}, "h should stay as it is", lambda call, answer: call.state.h)
+        stays = ({"z": 1}, "h should stay as it is")
         if not self.facts(call, "h", stays):  # so z can be held, and n be read off
             both = [candidate(n_held), self.judge("z", z_from(n_held), call)]
             if _clear(both):
                 return both
             if both[0] is None and both[1]:  # n is right, so this can be trusted
                 look = f"{both[1].text} {look}"
-        is_n = ({"z": 0}, "h should be n", lambda call, answer: self.right(call)["n"])
+        is_n = ({"z": 0}, "h should be n")
         return [_Finding("", look + self.facts(call, "h", stays, is_n))]
 
     def peepholes(self, call: Call, none: Call) -> tuple[str, str]:
@@ -420,17 +422,10 @@ class Search:
 
     def given(self, call: Call, answer: dict[str, Array]) -> dict[str, Array]:
         """The right gates; one that depends on others takes the function's own others."""
-        right = self.right(call)
-        params, x, (h, *_) = call
-        if "o" in self.holes:
-            f, g, p_o = answer["f"], answer["g"], params.p[-1]
-            c = f * call.state.c + answer.get("i", 1 - f) * g
-            right["o"] = sigmoid(x @ params.W_x[-1] + h @ params.W_h[-1] + params.b[-1] + p_o * c)
-        if "r" in self.letters:
-            r, W_hn = answer["r"], params.W_h[-1]
-            recurrent = r * (h @ W_hn + params.b_hn) if "b_hn" in params._fields else (r * h) @ W_hn
-            right["n"] = tanh(x @ params.W_x[-1] + recurrent + params.b[-1])
-        return right
+        return {
+            k: self.of_page(k, call, **{j: a for j, a in answer.items() if j != k})
+            for k in self.letters
+        }
 
 
 def _distance(a: Array, b: Array) -> float:
