@@ -1030,3 +1030,24 @@ def test_it_is_fast():
     for function in wrong:
         check(function, "lstm")
     assert (time.process_time() - start) / len(wrong) < 0.5
+
+
+def test_what_is_said_follows_the_page(monkeypatch):
+    """The page alone says what a gate is for a function's other gates."""
+    right = CELLS["peephole"].gates
+
+    def twice(params, x, state):  # another page: o looks at the new c twice as hard
+        i, f, g, _ = right(params, x, state)
+        *_, z = x @ params.W_x + state.h @ params.W_h + params.b[:, None]
+        return i, f, g, sigmoid(z + 2 * params.p[2] * (f * state.c + i * g))
+
+    def wrong(params, x, state):  # for that page: a bias of f is missing, the rest follows
+        i, f, g, _ = right(params._replace(b=params.b * [[1], [0], [1], [1]]), x, state)
+        *_, z = x @ params.W_x + state.h @ params.W_h + params.b[:, None]
+        return i, np.sin(f), g, sigmoid(z + 2 * params.p[2] * (np.sin(f) * state.c + i * g))
+
+    monkeypatch.setattr(CELLS["peephole"], "gates", twice)
+    assert check(twice, "peephole", part="gates")
+    verdict = check(wrong, "peephole", part="gates")
+    assert "\nf: " in verdict.message
+    assert verdict.message.endswith("\no: right for your other gates.")

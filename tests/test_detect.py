@@ -19,8 +19,10 @@ from cases import case, params_of
 
 from lstmbook import CELLS, layouts, run
 from lstmbook.convention import detect, detect_file
-from lstmbook.convention.hypotheses import families_of, first_step, predict, table_of
+from lstmbook.convention.hypotheses import families_of, table_of
+from lstmbook.convention.hypotheses import params_of as params_of_row
 from lstmbook.convention.pair import pairs_of
+from lstmbook.convention.predict import first_step, predict
 from lstmbook.convention.readings import readings_of
 from lstmbook.wrong_cells import SLIPS, assemble
 
@@ -538,6 +540,52 @@ def test_the_grid_of_a_first_step_is_the_table(cell, zero):
         table = table_of(sizes)
         ((right, _),) = predict(family, reading, table, biases, xs[:1, :1], (h, c))
         np.testing.assert_allclose(got, right[:, 0, units], rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_hypotheses_compute_what_the_page_says(cell, monkeypatch):
+    """Also after it has changed, and for all units or a few."""
+    module, right = CELLS[cell], CELLS[cell].gates
+    _, params, xs, state = case(cell)
+    h, c = state.h, getattr(state, "c", state.h)
+    jobs = [(r, f) for r in readings_of(array_for_each_gate(params), 3, 5) for f in families_of(r)]
+    reading, family = next(job for job in jobs if job[1].cell == cell)
+    biases, units, rng = np.array([0.0, 1.0]), np.array([0, 3]), np.random.default_rng(4)
+    whole = table_of(family.sizes(reading, 2, plain=True) | {"old": 1})
+    rows = rng.choice(len(whole["order"]), 6)
+    table = {name: column[rows] for name, column in whole.items()}
+
+    def both(units):
+        ((got, _),) = predict(
+            family, reading, table, biases, xs[None, :, 0], (h, c), forced=h[None], units=units
+        )
+        for k, ours in enumerate(got):
+            row = {name: column[k : k + 1] for name, column in table.items()}
+            same, why = params_of_row(family, reading, row, biases[row["forget"][0]])
+            assert same is not None, why
+            yield ours, module.step(same, xs[:, 0], state)[0][:, units]
+
+    def zeros(params, x, state):
+        return 0 * state.h, module.State(*(0 * part for part in state))
+
+    changes = {
+        "": {},
+        "another gate": {"gates": lambda p, x, s: (*right(p, 1.5 * x, s)[:-1], right(p, x, s)[-1])},
+        "zeros": {"step": zeros},
+    }
+    before = None
+    for what, change in changes.items():
+        with monkeypatch.context() as patch:
+            for name, function in change.items():
+                patch.setattr(module, name, function)
+            for some in (slice(None), units):
+                pairs = list(both(some))
+                for ours, page in pairs:
+                    ours = np.broadcast_to(ours, page.shape)
+                    np.testing.assert_allclose(ours, page, rtol=0, atol=1e-12, err_msg=what)
+                    assert what != "zeros" or not ours.any()
+        before = before or pairs
+        assert not what or cell == "rnn" or np.abs(pairs[0][0] - before[0][0]).max() > 1e-3
 
 
 def array_for_each_gate(params):

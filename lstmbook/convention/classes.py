@@ -6,8 +6,9 @@ import numpy as np
 
 from ..cells import CELLS
 from ..cells._activations import Array
-from .hypotheses import params_of, predict
+from .hypotheses import params_of
 from .judge import Fit
+from .predict import predict
 
 __all__ = ["classes_of", "largest_cell_state", "run_fit", "state_of"]
 

@@ -8,8 +8,9 @@ import numpy as np
 
 from ..cells._activations import Array
 from ..wrong_cells.slips import Slip
-from .hypotheses import Family, Table, first_step, predict
+from .hypotheses import Family, Table
 from .pair import Pair
+from .predict import first_step, predict
 from .readings import Reading
 
 __all__ = [
