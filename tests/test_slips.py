@@ -8,8 +8,10 @@ from itertools import combinations
 import numpy as np
 import pytest
 
+from lstmbook import backprop, run
 from lstmbook.cells import CELLS
-from lstmbook.wrong_cells import SLIPS, assemble, merge
+from lstmbook.running.program import program_of
+from lstmbook.wrong_cells import SLIPS, Changed, assemble, merge
 
 AT_LEAST = {
     "rnn": 20,
@@ -219,14 +221,32 @@ def test_a_wrong_cell_is_made_of_the_page(cell, monkeypatch):
 
 
 def test_a_piece_that_there_is_not(monkeypatch):
-    with pytest.raises(
-        ValueError, match=r"gru has no piece \['update'\]; it has \['around', 'blend"
-    ):
+    with pytest.raises(ValueError, match=r"gru has no piece \['update'\]; it has \['blend', 'cand"):
         assemble("gru", {"update": lambda i, f, g, c: c})
     monkeypatch.setattr(CELLS["lstm"], "gates", lambda params, x, state: (state.h + state.c,) * 4)
     _, step = assemble("lstm", {"squash_o": np.tanh})
     with pytest.raises(ValueError, match="gate o of the page is no function of a sum"):
         step(*numbers("lstm"))
+
+
+def test_a_changed_cell_runs_and_has_gradients():
+    """By its program, or step by step where what it reads is no part of one."""
+    params, x, state = numbers("lstm")
+    for name, way in {"no_f": True, "c_old": True, "h_before_x": False, "no_b": False}.items():
+        slip = named("lstm", name)
+        cell = Changed("lstm", slip.pieces)
+        assert (program_of(cell, params) is not None) == way, name
+        hs, final = run(cell, params, x[:, None], state)
+        h, new = slip.step(params, x, state)
+        for ours, theirs in zip((hs[:, 0], *final), (h, *new), strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-14)
+        if way:
+            d_params, *_ = backprop(cell, params, x[:, None], hs, state=state)
+            moved = params._replace(b=params.b + 1e-6)
+            up = (run(cell, moved, x[:, None], state)[0] * hs).sum()
+            assert d_params.b.sum() == pytest.approx((up - (hs * hs).sum()) / 1e-6, rel=1e-4)
+    with pytest.raises(ValueError, match=r"lstm has no piece \['around'\]"):
+        Changed("lstm", named("lstm", "h_first").pieces)
 
 
 def test_onnx_weights_read_in_another_order():

@@ -472,7 +472,10 @@ def program_of(cell: Any, params: Any) -> Program | None:
     ``cell.recorded()``.
     """
     if hasattr(cell, "recorded"):
-        recorded: Program | None = cell.recorded()
+        try:
+            recorded: Program = cell.recorded()
+        except NotRecordableError:
+            return None
         return recorded
     step = cell.step
     key = (step, cell.State, *((f, a.ndim, len(a)) for f, a in zip(params._fields, params)))  # noqa: B905

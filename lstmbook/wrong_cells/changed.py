@@ -37,7 +37,6 @@ _FORMULAS = {"input": ("f",), "update": ("i", "f", "g", "c")}  # of what
 _ENDS = {"output": ("o", "new", "c"), "blend": ("z", "h", "n", "r"), "mix": ("n", "h")}  # of h
 _OF_A_GATE = ("gate", "squash", "sees")  # each with an underscore and the letter of the gate
 _IN_A_GATE = {"n": ("candidate",), "z": ("z_sees",)}
-_AROUND = ("read", "returns", "around")  # what is not in the program
 
 
 def assemble(cell: str, pieces: Pieces) -> tuple[Gates, Step]:
@@ -72,7 +71,7 @@ def assemble(cell: str, pieces: Pieces) -> tuple[Gates, Step]:
     ValueError
         For a piece that there is not; when they are called, for one that the page has not.
     """
-    changed = Changed(cell, pieces)
+    changed = Changed(cell, {k: pieces[k] for k in pieces if k != "around"})
     around = pieces.get("around")
     return changed.gates, around(changed.gates, changed.step) if around else changed.step
 
@@ -96,7 +95,7 @@ class Changed:
         self.page, self.pieces, self.__name__ = CELLS[cell], pieces, name or cell
         self.GATES, self.Params, self.State = self.page.GATES, self.page.Params, self.page.State
         self.init, self.zero_state = self.page.init, self.page.zero_state
-        if unknown := set(pieces) - (known := _names(self.GATES)):
+        if unknown := set(pieces) - (known := _names(self.page)):
             raise ValueError(f"{cell} has no piece {sorted(unknown)}; it has {sorted(known)}")
         self._kept: _Change | None = None
         self._program: tuple[_Change, Program] | None = None
@@ -114,8 +113,14 @@ class Changed:
         result: tuple[Array, Any] = self.pieces.get("returns", _returns)(new, state)
         return result
 
-    def recorded(self) -> Program | None:
-        """Its program, made again when the page has changed; None if it is none."""
+    def recorded(self) -> Program:
+        """Its program, made again when the page has changed.
+
+        Raises
+        ------
+        NotRecordableError
+            If it is none: if what it reads is no part of a program.
+        """
         change = self._change()
         if self._program is None or self._program[0] is not change:
             self._program = change, record(self, _sample(self.page))
@@ -132,14 +137,17 @@ def _returns(new: Any, old: Any) -> tuple[Array, Any]:
     return new.h, new
 
 
-def _names(letters: str) -> set[str]:
-    """The names of the pieces of a cell with these gates."""
-    names = {*_AROUND, *(f"{piece}_{k}" for piece in _OF_A_GATE for k in letters)}
+def _names(page: Any) -> set[str]:
+    """The names of the pieces of a cell."""
+    letters, holes = page.GATES, hasattr(page, "PEEPHOLES")
+    kinds = _OF_A_GATE if holes else _OF_A_GATE[:2]
+    names = {"read", "returns", *(f"{kind}_{k}" for kind in kinds for k in letters)}
     if letters == "n":
         return names | {"mix"}
     if "z" in letters:
         return names | {"candidate", "z_sees", "blend"}
-    return names | {"holes", "update", "output"} | (set() if "i" in letters else {"input"})
+    coupled = set() if "i" in letters else {"input"}
+    return names | {"update", "output"} | coupled | ({"holes"} if holes else set())
 
 
 @cache
