@@ -15,7 +15,7 @@ import numpy as np
 
 from ..cells import CELLS
 from ..cells._activations import Array
-from ..running.program import Node, Program, Values
+from ..running.program import OPERATIONS, Node, Program, Values
 from ..wrong_cells.changed import right_of
 from .hypotheses import ACTIVATIONS, GATES, Family, Table, blocks_of
 from .readings import Reading
@@ -23,6 +23,7 @@ from .readings import Reading
 __all__ = ["first_step", "predict"]
 
 _GATES, _ACTIVATIONS = tuple(GATES.values()), tuple(ACTIVATIONS.values())
+_PLAIN = {op: f for op, f in OPERATIONS.items() if op not in ("sigmoid", "tanh")}  # the page's own
 
 
 def predict(
@@ -113,7 +114,7 @@ class _Step:
     ) -> None:
         self.family, self.reading, self.table, self.units = family, reading, table, units
         self.right = right_of(CELLS[family.cell])
-        self.inner, self.shared = _structure(self.right.program)
+        self.inner, shared = _structure(self.right.program)
         self.seen = slice(None) if self.inner else units
         self.grid = table["order"].ndim > 1
         self.rows = np.arange(table["order"].size)
@@ -123,7 +124,9 @@ class _Step:
         self.old = table["old"][..., None, None] == 1
         self.kinds = {name: _kinds(table[name]) for name in ("squash", "activation", "output")}
         self.vectors: dict[Any, Array] = {}
+        self.letters = [self.letter(gate) for gate in CELLS[family.cell].GATES]
         self.changes = dict(self._changes())
+        self.kept = shared | self.changes.keys() if self.changes else shared
 
     def __call__(
         self, x: Array, x_part: Array, h_part: Array, old: Array, c: Array
@@ -147,7 +150,7 @@ class _Step:
             at = np.array([seen.index(gate) for seen in family.holes])[self.table["holes"]]
             p: Array = reading.p[at][..., None, units]
             return p
-        gate = self.letter(CELLS[family.cell].GATES[k])
+        gate = self.letters[k]
         at = self.b_at[gate]
         b: Array = b_x[at]
         if gate == "n" and family.cell == "gru_reset_after":
@@ -221,13 +224,15 @@ class _Values(Values):
         super().__init__((None, x[None], (old[..., self.units], c)), step.changes)
 
     def __missing__(self, node: Node) -> Any:
-        if node in self.changes or node in self.step.shared:
+        if node in self.step.kept:
             return super().__missing__(node)
         return self.compute(node)  # and not kept: there may be very many hypotheses
 
     def compute(self, node: Node) -> Any:
         """As the page says, or as the hypotheses say."""
         step = self.step
+        if node.op in _PLAIN:
+            return _PLAIN[node.op](*[self[a] for a in node.args])
         if node.op == "product":
             return self._product(*node.args)
         if node.op == "vector":
@@ -244,8 +249,7 @@ class _Values(Values):
 
     def _product(self, rows: Node, matrix: Node) -> Array:
         step, (field, k) = self.step, matrix.value
-        gate = step.letter(CELLS[step.family.cell].GATES[k])
-        at = (step.x_at if field == "W_x" else step.h_at)[gate]
+        at = (step.x_at if field == "W_x" else step.h_at)[step.letters[k]]
         if (rows.op, field) == ("x", "W_x"):
             found: Array = self.x_part[at]
         elif rows is step.right.old["h"] and field == "W_h":
