@@ -90,7 +90,7 @@ def quick_run(cell: Cell, params: Any, xs: Any, time_major: bool) -> tuple[Array
     try:
         ways = ways_of(cell, params)
         key = xs.shape[2], xs.dtype, *[array.shape for array in params]
-        if ways is None or key not in ways.small or _failures:
+        if ways is None or key not in ways.small or _failures or _compiled() is None:
             return None
         dtype = xs.dtype
         for array in (*params, xs):
