@@ -191,7 +191,7 @@ class Right:
 
     @cached_property
     def input(self) -> Node:
-        """The input gate: what multiplies g in the new c."""
+        """The input gate, which multiplies g in the new c."""
         g = self.gates["g"]
         for term in _terms(self.new["c"]):
             if term.op == "multiply" and g in term.args:
