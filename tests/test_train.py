@@ -9,6 +9,7 @@ import re
 import sys
 import time
 from contextlib import suppress
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import NamedTuple
 
@@ -1030,7 +1031,7 @@ def test_an_evaluation_that_cannot_be_saved_costs_no_training(tmp_path):
         (np.ones(2), " is of type ndarray, which cannot be saved; .* array.tolist"),
         (Pair(1, 2), " is of type Pair, .*Pair._asdict makes a dict"),
         ({1: 2}, " is of type dict, .*lists and dicts of these with strings as keys"),
-        ({"lstmbook.training.Score": [1, 2]}, " is of type dict, "),
+        ({"lstmbook.Score": [1, 2]}, " is of type dict, "),
         (1j, " is of type complex, "),
         ({"a": [1, {2}]}, r"\['a'\]\[1\] is of type set, .*; expected numbers, strings, None, a S"),
     ]:
@@ -1059,6 +1060,23 @@ CHANGES = {
     "unexpected keyword argument 'speed'": lambda a, h: h["adam"].update(speed=1),
     "allow_pickle=False": lambda a, h: a.update(losses=np.array([{}], object)),
 }
+
+
+def test_a_run_of_an_earlier_release_goes_on():
+    """training_run.npz: two layers, three steps, saved when the module was ``lstmbook.train``."""
+    run = load(Path(__file__).with_name("training_run.npz"))
+    assert (run.model.cells, run.step, run.evaluations) == (("lstm", "gru"), 3, [(2, 0.5)])
+
+    def source(rng, step):
+        xs = rng.normal(size=(2, 4, 2))
+        return Batch(xs, xs[..., :1], carry=True)
+
+    again = start(init_model(np.random.default_rng(3), ["lstm", "gru"], 2, 3, 1, float), seed=5,
+                  learning_rate=0.01)  # fmt: skip
+    fit(again, source, mean_squared_error, 4, progress=False)
+    fit(run, source, mean_squared_error, 4, progress=False)
+    np.testing.assert_allclose(run.losses, again.losses, rtol=1e-12)
+    np.testing.assert_allclose(run.model.W, again.model.W, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("message", CHANGES)

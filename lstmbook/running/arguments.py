@@ -1,7 +1,7 @@
 """What `run` and `backprop` are given, as arrays of one dtype that fit together.
 
-What does not fit is refused: what was got, what was expected, and the likely mend. `sequence` and
-the frameworks of `live` take their arguments through the same functions, so they take the same.
+What does not fit is refused: what was got, what was expected, and the likely mend. `run` and the
+frameworks of `live` take their arguments through the same functions, so they take the same.
 """
 
 from typing import Any

@@ -38,12 +38,12 @@ from .loops import (
 MARKS = {
     'loops.py': '9feb8ad59e4d8f5b',
     'rnn': '4e2f354e02f85cb0',
-    'lstm': 'bf2dddab4732a7fd',
-    'peephole': '0ef13688197f8667',
-    'coupled': '269d667f71e62d81',
-    'coupled_peephole': '51743032908ebfc7',
-    'gru': '6c95a62a929178bf',
-    'gru_reset_after': '59c633011c51015b',
+    'lstm': '2eda502b61f5ffe5',
+    'peephole': '607c23966e8edaff',
+    'coupled': '683f1c997fbe7f1c',
+    'coupled_peephole': '64876719b641e109',
+    'gru': 'ab457a67bcd620f0',
+    'gru_reset_after': 'aeb06d06e53a9926',
 }
 
 
@@ -386,9 +386,9 @@ def lstm_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, gradients):
         for s in range(batch):
             if t < lengths[s]:
                 row = z[t * batch + s]
-                d_row = dz[first + s]
                 old = t
                 new = t + 1
+                d_row = dz[first + s]
                 _lstm_row_back_0(
                     c[new, s], row[at[3] : at[4]], row[at[2] : at[3]], row[at[0] : at[1]],
                     row[at[1] : at[2]], c[old, s], dear_0, d_h[turn, s, : h.shape[2]],
@@ -634,9 +634,9 @@ def peephole_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, gradien
         for s in range(batch):
             if t < lengths[s]:
                 row = z[t * batch + s]
-                d_row = dz[first + s]
                 old = t
                 new = t + 1
+                d_row = dz[first + s]
                 _peephole_row_back_0(
                     row[at[3] : at[4]], c[new, s], row[at[2] : at[3]], row[at[0] : at[1]],
                     row[at[1] : at[2]], c[old, s], dear_0, d_h[turn, s, : h.shape[2]],
@@ -853,9 +853,9 @@ def coupled_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, gradient
         for s in range(batch):
             if t < lengths[s]:
                 row = z[t * batch + s]
-                d_row = dz[first + s]
                 old = t
                 new = t + 1
+                d_row = dz[first + s]
                 _coupled_row_back_0(
                     c[new, s], row[at[2] : at[3]], row[at[1] : at[2]], row[at[0] : at[1]],
                     c[old, s], dear_0, d_h[turn, s, : h.shape[2]], d_hs[0][place(d_hs, s, t)],
@@ -1088,9 +1088,9 @@ def coupled_peephole_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states,
         for s in range(batch):
             if t < lengths[s]:
                 row = z[t * batch + s]
-                d_row = dz[first + s]
                 old = t
                 new = t + 1
+                d_row = dz[first + s]
                 _coupled_peephole_row_back_0(
                     row[at[2] : at[3]], c[new, s], row[at[1] : at[2]], row[at[0] : at[1]],
                     c[old, s], dear_0, d_h[turn, s, : h.shape[2]], d_hs[0][place(d_hs, s, t)],
@@ -1310,8 +1310,8 @@ def gru_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, gradients):
         for s in range(batch):
             if t < lengths[s]:
                 row = z[t * batch + s]
-                d_row = dz[first + s]
                 old = t
+                d_row = dz[first + s]
                 _gru_row_back_0(
                     row[at[2] : at[3]], row[at[1] : at[2]], h[old, s], d_h[turn, s, : h.shape[2]],
                     d_hs[0][place(d_hs, s, t)], d_node_1[s], d_row[at[2] : at[3]],
@@ -1322,8 +1322,8 @@ def gru_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, gradients):
         for s in range(batch):
             if t < lengths[s]:
                 row = z[t * batch + s]
-                d_row = dz[first + s]
                 old = t
+                d_row = dz[first + s]
                 _gru_row_back_1(
                     row[at[0] : at[1]], h[old, s], row[at[1] : at[2]], d_left_0[s, : at[1] - at[0]],
                     d_row[at[0] : at[1]], d_node_1[s], d_h[1 - turn, s, : h.shape[2]],
@@ -1340,7 +1340,8 @@ def gru_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, gradients):
                     n, alive = (u - t) * batch + s, u < lengths[s]
                     if alive:
                         row = z[u * batch + s]
-                        _gru_left_0(left_0, row[at[0] : at[1]], h[u, s])
+                        old = u
+                        _gru_left_0(left_0, row[at[0] : at[1]], h[old, s])
                     column(left_0_columns, n, left_0, alive)
             add_gradient(d_W_x_0, x_columns, dz[:rows], at[0], panel)
             add_gradient(d_W_0_0, h_columns, dz[:rows], at[0], panel)
@@ -1524,8 +1525,8 @@ def gru_reset_after_back(weights, xs, lengths, d_hs, d_xs, z, states, d_states, 
         for s in range(batch):
             if t < lengths[s]:
                 row = z[t * batch + s]
-                d_row = dz[first + s]
                 old = t
+                d_row = dz[first + s]
                 _gru_reset_after_row_back_0(
                     row[at[3] : at[4]], row[at[2] : at[3]], row[at[1] : at[2]], row[at[0] : at[1]],
                     h[old, s], d_h[turn, s, : h.shape[2]], d_hs[0][place(d_hs, s, t)], d_node_0[s],

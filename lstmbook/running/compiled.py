@@ -37,7 +37,7 @@ from . import cells_compiled, loops
 from .generate import HEADER, mark, source, vectors_of
 from .loops import pack, padded
 from .plan import Back, Forward
-from .program import Node, weight
+from .program import weight
 
 __all__ = ["Loops", "run", "threads", "vjp"]
 
@@ -147,24 +147,25 @@ class Loops:
 
     def d_params(self, params: Any, at: tuple[int, ...], gradients: list[Any]) -> Any:
         """The gradients as Params."""
-        sums = {field: np.zeros_like(array) for field, array in params._asdict().items()}
+        sums = type(params)(*map(np.zeros_like, params))
         for k, (group, d_W) in enumerate(zip(self.groups, gradients, strict=False)):
             if (block := self.sides[k]) and block[1] is not None:
-                total = sums[block[0]][block[1]]  # (gates, m, n)
+                total = getattr(sums, block[0])[block[1]]  # (gates, m, n)
                 gates, m, n = total.shape
                 total += d_W[:-1, : gates * n].reshape(m, gates, n).swapaxes(0, 1)
                 continue
             for slot, matrix in enumerate(group.matrices, group.first):
                 start = at[slot] - at[group.first]
-                _part(sums, matrix)[...] += d_W[:-1, start : start + at[slot + 1] - at[slot]]
+                weight(sums, matrix)[...] += d_W[:-1, start : start + at[slot + 1] - at[slot]]
         for first, last, k, field, gates in self.biases:
             start = at[self.groups[k].first]
-            total = sums[field] if gates is None else sums[field][gates]
+            total = getattr(sums, field)
+            total = total if gates is None else total[gates]
             found = gradients[k][-1, at[first] - start : at[last + 1] - start]
             total += found.reshape(total.shape)
         for node, d in zip(self.vectors, gradients[len(self.groups) :], strict=True):
-            _part(sums, node)[...] += d
-        return type(params)(**sums)
+            weight(sums, node)[...] += d
+        return sums
 
 
 def _block(values: list[tuple[str, int | None]]) -> tuple[str, slice | None] | None:
@@ -178,12 +179,6 @@ def _block(values: list[tuple[str, int | None]]) -> tuple[str, slice | None] | N
     if first is None or gates != list(range(first, first + len(gates))):
         return None
     return fields.pop(), slice(first, first + len(gates))
-
-
-def _part(sums: dict[str, Any], node: Node) -> Any:
-    """A view of the array of a leaf of weights."""
-    field, gate = node.value
-    return sums[field] if gate is None else sums[field][gate]
 
 
 @lru_cache(maxsize=64)

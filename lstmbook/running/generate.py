@@ -13,6 +13,7 @@ a number in it, so each of these loops reads and writes few arrays, and runs on 
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 
 from .plan import Back, Forward, Term
@@ -63,8 +64,8 @@ DEAR = ("tanh", "sigmoid", "exp", "sqrt", "divide")  # computed once, if two loo
 class _Row:
     """A function for one row: loops over the units, and the arrays that they need."""
 
-    def __init__(self, name: str, plan: Forward) -> None:
-        self.name, self.plan = name, plan
+    def __init__(self, name: str) -> None:
+        self.name = name
         self.arrays: dict[str, str] = {}  # a parameter, and what the caller gives
         self.numbers: dict[float, str] = {}
         self.known: dict[Node, str] = {}  # a node, and the array that has its value
@@ -119,8 +120,12 @@ class _Row:
             lines.append(f"    {name} = {first}.dtype.type({value!r})")
         return [*lines, *self.body]
 
-    def call(self) -> str:
-        return f"{self.name}({', '.join(self.arrays.values())})"
+    def call(self, names: dict[str, str], margin: str) -> list[str]:
+        """The call, after those of ``names``, each with its value, that what is given has."""
+        words = set(re.findall(r"\w+", " ".join(self.arrays.values())))
+        before = [f"{name} = {value}" for name, value in names.items() if name in words]
+        call = f"{self.name}({', '.join(self.arrays.values())})"
+        return [margin + line for line in [*before, call]] if self.body else []
 
 
 def _expression(op: str, args: list[str], number: object) -> str:
@@ -183,9 +188,6 @@ class _Names:
             return f"z_{letters[gate]}"
         return f"z_{field}" if gate is None else f"z_{field}_{gate}"
 
-    def vector(self, node: Node) -> str:
-        return _vector(node)
-
     def slot_rows(self, array: str, k: int) -> str:
         return f"{array}[at[{k}] : at[{k + 1}]]"
 
@@ -194,9 +196,8 @@ def _forward(name: str, plan: Forward, names: _Names) -> list[str]:
     rows: list[_Row] = []
     final = len(plan.segments) - 1
     outside = plan.output if plan.output not in plan.state else None
-    calls: list[list[str]] = []
     for stage, segment in enumerate(plan.segments):
-        row = _Row(f"_{name}_row_{stage}", plan)
+        row = _Row(f"_{name}_row_{stage}")
         wanted: dict[Node, list[str]] = {}
         for k, slot in enumerate(plan.slots):
             array = names.slots[k]
@@ -219,12 +220,10 @@ def _forward(name: str, plan: Forward, names: _Names) -> list[str]:
                 else:
                     row.loop(array, [node])
                     row.known[node] = array
-        if row.body:
-            rows.append(row)
-        calls.append([row.call()] if row.body else [])
+        rows.append(row)
 
-    text = [line for row in rows for line in [*row.text(), "", ""]]
-    weights = [*(f"W_{g}" for g in names.groups), "b", *map(names.vector, names.vectors), "at"]
+    text = [line for row in rows if row.body for line in [*row.text(), "", ""]]
+    weights = [*(f"W_{g}" for g in names.groups), "b", *map(_vector, names.vectors), "at"]
     text += [
         "@compiled",
         f"def {name}_forward(weights, xs, lengths, hs, z, states):",
@@ -246,15 +245,12 @@ def _forward(name: str, plan: Forward, names: _Names) -> list[str]:
     for g, group in names.groups.items():
         if g.startswith("x_"):
             text.append(f"        project(W_{g}, at[{group.first}], xs, t, end, z, batch)")
-    for stage in range(len(plan.segments)):
+    given = {"row": "z[first + s]", "x": "xs[0][place(xs, s, t)]"}
+    for stage, row in enumerate(rows):
         last = stage == final
-        if calls[stage] or last:
+        if row.body or last:
             text += ["        for s in range(batch):", "            if t < lengths[s]:"]
-            if any("row" in call.split("(", 1)[1] for call in calls[stage]):
-                text.append("                row = z[first + s]")
-            if any(" x" in call or "(x" in call for call in calls[stage]):
-                text.append("                x = xs[0][place(xs, s, t)]")
-            text += [f"                {call}" for call in calls[stage]]
+            text += row.call(given, " " * 16)
         if last:
             out = "output"
             if outside is None:
@@ -322,7 +318,7 @@ def _like(node: Node, plan: Forward, names: _Names) -> str:
     if any(leaf.op == "x" for leaf in in_order([node])):
         return "xs[0].shape[1]"
     vector = next(leaf for leaf in in_order([node]) if leaf.op == "vector")
-    return f"len({names.vector(vector)})"
+    return f"len({_vector(vector)})"
 
 
 # Back
@@ -330,12 +326,10 @@ def _like(node: Node, plan: Forward, names: _Names) -> str:
 
 def _back(name: str, back: Back, names: _Names) -> list[str]:
     plan = back.forward
-    known_nodes = {slot.kept for slot in plan.slots} | set(plan.state)
     rows: list[_Row] = []
     nodes: dict[Node, str] = {}  # "d_node", and its width
     scratch: dict[str, str] = {}
     uses_x = False
-    calls: list[str] = []
     final = len(back.segments) - 1
     written: set[Node] = set()
 
@@ -363,7 +357,7 @@ def _back(name: str, back: Back, names: _Names) -> list[str]:
         return row.array(f"d_node_{source.value}", f"d_node_{source.value}[s]")
 
     for stage, segment in enumerate(back.segments):
-        row = _Row(f"_{name}_row_back_{stage}", plan)
+        row = _Row(f"_{name}_row_back_{stage}")
         jobs: list[tuple[Node | None, Node, tuple[Term, ...]]] = [
             (s.target, s.target, s.terms) for s in segment
         ]
@@ -374,9 +368,8 @@ def _back(name: str, back: Back, names: _Names) -> list[str]:
         # What is dear to compute, and in two loops
         count: dict[Node, int] = {}
         for _, _, terms in jobs:
-            needed = _needed([term.factor for term in terms], row.known)
-            for node in needed:
-                if node.op in DEAR:
+            for node in in_order([term.factor for term in terms], row.known):
+                if node.op in DEAR and node not in row.known:
                     count[node] = count.get(node, 0) + 1
         for node in in_order(factors):
             if count.get(node, 0) > 1:
@@ -387,7 +380,7 @@ def _back(name: str, back: Back, names: _Names) -> list[str]:
         for target, node, terms in jobs:
             sources = [(source_array(row, term.source), term.factor) for term in terms]
             if target is None:
-                row.loop(row.array(f"d_{names.vector(node)}", f"d_{names.vector(node)}"),
+                row.loop(row.array(f"d_{_vector(node)}", f"d_{_vector(node)}"),
                          [*sources], add=True)  # fmt: skip
                 continue
             written.add(target)
@@ -396,26 +389,21 @@ def _back(name: str, back: Back, names: _Names) -> list[str]:
                 like = terms[0].source
                 nodes[target] = _like_source(like, nodes, plan, names)
             row.loop(source_array(row, target), [*sources])
-        if row.body:
-            rows.append(row)
-        calls.append(row.call() if row.body else "")
+        rows.append(row)
 
-    text = [line for row in rows for line in [*row.text(), "", ""]]
+    text = [line for row in rows if row.body for line in [*row.text(), "", ""]]
     left_rows = []
     for k, left in enumerate(plan.lefts):
-        row = _Row(f"_{name}_left_{k}", plan)
+        row = _Row(f"_{name}_left_{k}")
         out = row.array("left", f"left_{k}")
-        if left in known_nodes:
-            _know_back(row, plan, names, [left])
-        else:
-            _know_back(row, plan, names, [left])
+        _know_back(row, plan, names, [left])
         row.loop(out, [left])
         left_rows.append(row)
         text += [*row.text(), "", ""]
 
-    weights = [*(f"W_{g}T" for g in names.groups), *map(names.vector, names.vectors), "at"]
+    weights = [*(f"W_{g}T" for g in names.groups), *map(_vector, names.vectors), "at"]
     gradients = [*(f"d_W_{g}" for g in names.groups)]
-    gradients += [f"d_{names.vector(node)}" for node in names.vectors]
+    gradients += [f"d_{_vector(node)}" for node in names.vectors]
     states = names.states
     comma = "," if len(states) == 1 else ""
     text += [
@@ -457,11 +445,10 @@ def _back(name: str, back: Back, names: _Names) -> list[str]:
         "    for t in range(end - 1, -1, -1):",
         "        first, turn = t % steps * batch, (end - 1 - t) % 2",
     ]
-    for stage in range(len(back.segments)):
-        if calls[stage]:
+    for stage, row in enumerate(rows):
+        if row.body:
             text += ["        for s in range(batch):", "            if t < lengths[s]:"]
-            text += _row_names(calls[stage])
-            text.append(f"                {calls[stage]}")
+            text += row.call(_given("t") | {"d_row": "dz[first + s]"}, " " * 16)
         if stage < final:
             for target in dict.fromkeys(target for target, _ in back.groups[stage]):
                 text.append(f"        zero_rows(d_left_{target.value})")
@@ -493,21 +480,14 @@ def _back(name: str, back: Back, names: _Names) -> list[str]:
             text.append(f"            state_columns({array}, {state}, t, stop, lengths)")
             continue
         k = plan.lefts.index(left)
-        call = left_rows[k].call().replace("[old, s]", "[u, s]").replace("[new, s]", "[u + 1, s]")
         text += [
             "            for u in range(t, stop):",
             "                for s in range(batch):",
             "                    n, alive = (u - t) * batch + s, u < lengths[s]",
             "                    if alive:",
         ]
-        text += [
-            "        " + line.replace("t * batch", "u * batch").replace("(xs, s, t)", "(xs, s, u)")
-            for line in _row_names(call)
-        ]
-        text += [
-            f"                        {call}",
-            f"                    column({array}, n, left_{k}, alive)",
-        ]
+        text += left_rows[k].call(_given("u"), " " * 24)
+        text.append(f"                    column({array}, n, left_{k}, alive)")
     for g, group in names.groups.items():
         array = "x_columns" if g.startswith("x_") else columns[group.left]
         text.append(
@@ -528,21 +508,14 @@ def _back(name: str, back: Back, names: _Names) -> list[str]:
     return text
 
 
-def _row_names(call: str) -> list[str]:
-    """The rows that a call names, taken before it."""
-    inside = call.split("(", 1)[1]
-    lines = []
-    if " row[" in f" {inside}":
-        lines.append("                row = z[t * batch + s]")
-    if "d_row[" in inside:
-        lines.append("                d_row = dz[first + s]")
-    if "[old, s]" in inside:
-        lines.append("                old = t")
-    if "[new, s]" in inside:
-        lines.append("                new = t + 1")
-    if any(argument.strip(" )") == "x" for argument in inside.split(",")):
-        lines.append("                x = xs[0][place(xs, s, t)]")
-    return lines
+def _given(t: str) -> dict[str, str]:
+    """What a row of step ``t`` is given on the way back."""
+    return {
+        "row": f"z[{t} * batch + s]",
+        "old": t,
+        "new": f"{t} + 1",
+        "x": f"xs[0][place(xs, s, {t})]",
+    }
 
 
 def _know_back(row: _Row, plan: Forward, names: _Names, ends: list[Node]) -> None:
@@ -570,20 +543,6 @@ def _know_back(row: _Row, plan: Forward, names: _Names, ends: list[Node]) -> Non
 
     for end in ends:
         visit(end)
-
-
-def _needed(ends: list[Node], known: dict[Node, str]) -> set[Node]:
-    found: set[Node] = set()
-
-    def visit(node: Node) -> None:
-        if node not in found and node not in known:
-            found.add(node)
-            for argument in node.args:
-                visit(argument)
-
-    for end in ends:
-        visit(end)
-    return found
 
 
 def _like_source(source: Node, nodes: dict[Node, str], plan: Forward, names: _Names) -> str:
@@ -617,13 +576,13 @@ def _stream(name: str, plan: Forward, names: _Names) -> list[str]:
 
     for g in names.groups:
         piece(f"W_{g}", 3)  # (panels, m, columns)
-    for array in ("b", *map(names.vector, names.vectors)):
+    for array in ("b", *map(_vector, names.vectors)):
         piece(array, 1)
     for array in ("z", "xs", "hs"):
         piece(array, 2)  # (batch, n)
     for state in names.states:
         piece(state, 3)  # (2, batch, n)
-    weights = [*(f"W_{g}" for g in names.groups), "b", *map(names.vector, names.vectors), "at"]
+    weights = [*(f"W_{g}" for g in names.groups), "b", *map(_vector, names.vectors), "at"]
     states = ", ".join(names.states) + ("," if len(names.states) == 1 else "")
     text += [
         "    steps = np.empty(batch, np.int64)",
@@ -681,7 +640,7 @@ def _alone(name: str, plan: Forward, names: _Names) -> list[str]:
     for node in names.vectors:
         field, gate = node.value
         given = f"params_{field}" if gate is None else f"params_{field}[{gate}]"
-        text.append(f"    {names.vector(node)} = {given}")
+        text.append(f"    {_vector(node)} = {given}")
     text.append("    z = room(steps_at_once(batch) * batch, width, xs)")
     for state in names.states:
         text += [
@@ -690,7 +649,7 @@ def _alone(name: str, plan: Forward, names: _Names) -> list[str]:
             "    for s in range(batch):",
             f"        copy(both_{state}[0, s], {state}[s])",
         ]
-    weights = [*(f"W_{g}" for g in names.groups), "b", *map(names.vector, names.vectors), "at"]
+    weights = [*(f"W_{g}" for g in names.groups), "b", *map(_vector, names.vectors), "at"]
     states = ", ".join(f"both_{state}" for state in names.states)
     states += "," if len(names.states) == 1 else ""
     text += [

@@ -1,8 +1,7 @@
 """Whole runs of a planned program in NumPy, forward and back.
 
 * Features first: a state is ``(hidden, batch)`` and the slots of a step ``(rows, batch)``, so that
-a
-  gate is one piece of memory, and a product with the weights on the left is the faster.
+  a gate is one piece of memory, and a product with the weights on the left is the faster.
 * The products of the inputs are one wide product for a block of steps, before the steps.
 * ``sigmoid(z) = (1 + tanh(z / 2)) / 2``, with the half in the weights: slots that are activated as
   they are need one tanh for all.
@@ -21,7 +20,7 @@ import numpy as np
 
 from ..cells._activations import Array
 from .plan import Back, Forward, Group
-from .program import OPERATIONS, Node, weight
+from .program import OPERATIONS, Node, in_order, weight
 
 __all__ = ["BackList", "ForwardList", "run", "vjp"]
 
@@ -380,7 +379,7 @@ class BackList(Places):
         self.stored = [node for node in sources if node.op != "d_slot"]
         known = {slot.kept for slot in self.plan.slots} | set(self.plan.state)
         factors = [term.factor for term in (*terms, *vectors)]
-        self.values = _until(known, [*factors, *self.plan.lefts])
+        self.values = in_order([*factors, *self.plan.lefts], known)
         self.written: set[int] = set()
         self._write()
         self.unwritten = [
@@ -499,7 +498,7 @@ class _WayBack:
         self.params, self.xs, self.d_hs, self.d_xs = params, xs, d_hs, d_xs
         self.weights = Weights(listed.plan, params)
         self.dtype, self.batch, self.kind = xs.dtype, xs.shape[1], type(d_state)
-        self.sums = {name: np.zeros_like(array) for name, array in params._asdict().items()}
+        self.sums = type(params)(*map(np.zeros_like, params))
         self.arrays: list[Any] = [None] * len(listed.numbers)
         for number, part in enumerate(d_state):
             for name in ("d_state", "d_old"):
@@ -525,7 +524,7 @@ class _WayBack:
         for (start, stop), slots in zip(reversed(blocks), reversed(self.tape.slots), strict=True):
             self._block(start, stop, slots, shortest)
         final = (np.ascontiguousarray(self.arrays[place].T) for place, _ in self.turns)
-        return type(self.params)(**self.sums), self.d_xs, self.kind(*final)
+        return self.sums, self.d_xs, self.kind(*final)
 
     def _block(self, start: int, stop: int, slots: Array, shortest: int) -> None:
         listed, arrays, batch, lengths = self.listed, self.arrays, self.batch, self.lengths
@@ -653,46 +652,26 @@ class _WayBack:
         plan, weights, sums = self.plan, self.weights, self.sums
         for group in (*plan.inputs, *(group for groups in plan.groups for group in groups)):
             left = group.left
-            lefts = {"x": x.T}.get(left.op) if left.op == "x" else None
-            if lefts is None:
+            if left.op == "x":
+                lefts = x.T
+            else:
                 lefts = old[left.value] if left.op == "state" else values[left]
             found, at = dz[weights.span(group)] @ lefts.T, 0  # (rows, left)
             for matrix in group.matrices:
-                total = _part(sums, matrix)
+                total = weight(sums, matrix)  # a view
                 total += found[at : at + total.shape[1]].T
                 at += total.shape[1]
         total = dz.sum(axis=1)
         for k, slot in enumerate(plan.slots):
             for bias in slot.biases:
-                _part(sums, bias)[...] += total[weights.rows(k, k)]
+                weight(sums, bias)[...] += total[weights.rows(k, k)]
         for node, terms in self.listed.back.vectors.items():
             for source, factor in terms:
                 if source.op == "d_slot":
                     d = dz[weights.rows(source.value, source.value)]
                 else:
                     d = kept[source]
-                _part(sums, node)[...] += (d * values[factor]).sum(axis=1)
-
-
-def _part(sums: dict[str, Array], node: Node) -> Array:
-    """A view of the array of a leaf of weights, to add to."""
-    field, gate = node.value
-    return sums[field] if gate is None else sums[field][gate]
-
-
-def _until(known: set[Node], ends: list[Node]) -> list[Node]:
-    """What some nodes need, each after its arguments, beyond those that are known."""
-    order: dict[Node, None] = {}
-
-    def visit(node: Node) -> None:
-        if node not in order:
-            for argument in () if node in known else node.args:
-                visit(argument)
-            order[node] = None
-
-    for node in ends:
-        visit(node)
-    return list(order)
+                weight(sums, node)[...] += (d * values[factor]).sum(axis=1)
 
 
 def _blocks(steps: int, batch: int) -> Iterator[tuple[int, int]]:

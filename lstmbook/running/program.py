@@ -10,7 +10,7 @@ compiled loops (`plan`); a page that does something else cannot be recorded, and
 from __future__ import annotations
 
 import numbers
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
@@ -277,13 +277,13 @@ class Program:
         return in_order([*self.state, self.output])
 
 
-def in_order(ends: list[Node]) -> list[Node]:
-    """The nodes that some need, each after its arguments."""
+def in_order(ends: Iterable[Node], known: Container[Node] = ()) -> list[Node]:
+    """The nodes that some need, each after its arguments; those of a known one are not needed."""
     order: dict[Node, None] = {}
 
     def visit(node: Node) -> None:
         if node not in order:
-            for argument in node.args:
+            for argument in () if node in known else node.args:
                 visit(argument)
             order[node] = None
 
@@ -396,7 +396,7 @@ class Values(dict[Node, Any]):
 
 
 def weight(params: Any, node: Node) -> Any:
-    """The array that a leaf of weights stands for."""
+    """The array that a leaf of weights stands for: a view of it in Params, or in its gradients."""
     field, gate = node.value
     array = getattr(params, field)
     return array if gate is None else array[gate]

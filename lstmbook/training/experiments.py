@@ -313,7 +313,7 @@ def code_hash() -> str:
 def _write(path: Path, found: Sequence[Result]) -> None:
     order = {key: k for k, key in enumerate(plan())}
     header = {
-        "format": "lstmbook.training.experiments 1",
+        "format": "lstmbook.experiments 1",
         "made by": {
             "lstmbook": __version__,
             "numpy": np.__version__,

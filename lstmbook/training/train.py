@@ -27,7 +27,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from .. import running as sequence
+from .. import running
 from ..cells import CELLS, Cell, find
 from ..cells._activations import Array
 from ..cells._init import glorot
@@ -58,7 +58,7 @@ __all__ = [
 ]
 
 Loss = Callable[[Array, ArrayLike, ArrayLike | None], tuple[float, Array]]
-FORMAT = "lstmbook.training.train 1"
+FORMAT = "lstmbook.train 1"  # of a file, wherever the module lies
 
 
 # The model
@@ -79,7 +79,7 @@ class Model(NamedTuple):
 
     @property
     def _fixed(self) -> tuple[str, ...]:
-        """The fields that hold no weights: `lstmbook.optimizer` leaves them."""
+        """The fields that hold no weights: `lstmbook.training.adam` leaves them."""
         return ("cells",)
 
     def __copy__(self) -> Model:
@@ -171,7 +171,7 @@ def forward(
     hs = _checked_inputs(model, xs, state)
     final = []
     for cell, params, first in _layers_of(model, state):
-        hs, last = sequence.run(cell, params, hs, first, lengths=lengths)
+        hs, last = running.run(cell, params, hs, first, lengths=lengths)
         final.append(last)
     return hs @ model.W + model.b, tuple(final)
 
@@ -198,7 +198,7 @@ def gradients(
         `softmax_cross_entropy`.
     weights : (batch, time) array, optional
         What each step counts; all alike if not given. Past a length ``loss`` is given weights of 0:
-        for those of `lstmbook.losses` it makes no difference then what the targets are there.
+        for those of `lstmbook.training.losses` it makes no difference then what the targets are there.
 
     Returns
     -------
@@ -216,7 +216,7 @@ def gradients(
         )
     final, backs = [], []
     for cell, params, first in _layers_of(model, state):
-        hs, last, back = sequence.vjp(cell, params, hs, first, lengths=lengths)
+        hs, last, back = running.vjp(cell, params, hs, first, lengths=lengths)
         final.append(last)
         backs.append(back)
     if lengths is not None:
@@ -537,7 +537,7 @@ def _find(stored: Any, cells: Mapping[str, Cell]) -> Cell | str:
     raise ValueError(f"there is no cell {name!r}; {mend}")
 
 
-_SCORE = "lstmbook.training.Score"
+_SCORE = "lstmbook.Score"
 
 
 def _stored(value: Any, what: str) -> Any:
