@@ -1052,9 +1052,7 @@ def rewritten(path, change):
 
 
 CHANGES = {
-    "its format is 'other'; expected 'lstmbook.training.train 1'": lambda a, h: h.update(
-        format="other"
-    ),
+    "its format is 'other'; expected 'lstmbook.train 1'": lambda a, h: h.update(format="other"),
     "model/0/W_x": lambda a, h: a.pop("model/0/W_x"),
     "there is no cell 'lstms'": lambda a, h: h.update(cells=["lstms", "gru"]),
     "unexpected keyword argument 'speed'": lambda a, h: h["adam"].update(speed=1),

@@ -198,7 +198,7 @@ def gradients(
         `softmax_cross_entropy`.
     weights : (batch, time) array, optional
         What each step counts; all alike if not given. Past a length ``loss`` is given weights of 0:
-        for those of `lstmbook.training.losses` it makes no difference then what the targets are there.
+        what the targets are there makes no difference to those of `lstmbook.training.losses`.
 
     Returns
     -------
