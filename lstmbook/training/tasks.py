@@ -25,8 +25,9 @@ import numpy as np
 
 from ..cells._activations import Array
 from .losses import binary_cross_entropy, mean_squared_error, softmax_cross_entropy
-from .train import Batch, Loss, Model, forward
-from .train import Score as Score
+from .model import Loss, Model, forward
+from .runs import Score as Score
+from .train import Batch
 
 __all__ = [
     "TASKS",
