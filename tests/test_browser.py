@@ -113,6 +113,10 @@ def violations(page, rules=None):
     """What axe finds, a line for each place; its time grows with all that is on the page."""
     from axe_playwright_python.sync_playwright import Axe
 
+    # The theme fades colours in when a page is opened: half the way is no colour of the page.
+    page.evaluate(
+        "document.getAnimations().forEach(fade => fade.transitionProperty && fade.finish())"
+    )
     axe = Axe()
     options = {"resultTypes": ["violations"], "preload": False}  # its preload asks for wrong files
     if rules:
