@@ -668,8 +668,8 @@ def test_memory_does_not_grow_with_time(numba, request):
 def test_nothing_is_computed_past_the_longest(monkeypatch):
     cell, params, xs, state = case("lstm")
     calls = []
-    real = in_numpy._inputs
-    monkeypatch.setattr(in_numpy, "_inputs", lambda *a: calls.append(a[2:]) or real(*a))
+    real = in_numpy.inputs_of
+    monkeypatch.setattr(in_numpy, "inputs_of", lambda *a: calls.append(a[2:]) or real(*a))
     run(cell, params, xs, state, lengths=[3, 0, 2, 1])
     assert calls == [(0, 3)]
 

@@ -37,13 +37,13 @@ from .loops import (
 
 MARKS = {
     'loops.py': '9feb8ad59e4d8f5b',
-    'rnn': '4e2f354e02f85cb0',
-    'lstm': '2eda502b61f5ffe5',
-    'peephole': '607c23966e8edaff',
-    'coupled': '683f1c997fbe7f1c',
-    'coupled_peephole': '64876719b641e109',
-    'gru': 'ab457a67bcd620f0',
-    'gru_reset_after': 'aeb06d06e53a9926',
+    'rnn': '3be162a2d0537e39',
+    'lstm': 'a8bdfc38b1e169f3',
+    'peephole': '64b6fc5d4aea4c66',
+    'coupled': 'c5eac40bd5b7d6b9',
+    'coupled_peephole': '48e4983b97da9187',
+    'gru': 'f14549bc79d4a979',
+    'gru_reset_after': 'f5c9943e4a90a6d0',
 }
 
 
@@ -133,7 +133,8 @@ def rnn_alone(params_W_x, params_W_h, params_b, xs, hs, h, per_sequence, per_ste
     steps = np.empty(batch, np.int64)
     for s in range(batch):
         steps[s] = end
-    rnn_forward((W_x_0, W_0_0, b, at), inputs, steps, outputs, z, (both_h,))
+    weights, states = (W_x_0, W_0_0, b, at), (both_h,)
+    rnn_forward(weights, inputs, steps, outputs, z, states)
     for s in range(batch):
         copy(h[s], both_h[end % 2, s])
 
@@ -318,7 +319,8 @@ def lstm_alone(params_W_x, params_W_h, params_b, xs, hs, h, c, per_sequence, per
     steps = np.empty(batch, np.int64)
     for s in range(batch):
         steps[s] = end
-    lstm_forward((W_x_0, W_0_0, b, at), inputs, steps, outputs, z, (both_h, both_c))
+    weights, states = (W_x_0, W_0_0, b, at), (both_h, both_c)
+    lstm_forward(weights, inputs, steps, outputs, z, states)
     for s in range(batch):
         copy(h[s], both_h[end % 2, s])
         copy(c[s], both_c[end % 2, s])
@@ -558,9 +560,8 @@ def peephole_alone(
     steps = np.empty(batch, np.int64)
     for s in range(batch):
         steps[s] = end
-    peephole_forward(
-        (W_x_0, W_0_0, b, w_p_1, w_p_0, w_p_2, at), inputs, steps, outputs, z, (both_h, both_c),
-    )
+    weights, states = (W_x_0, W_0_0, b, w_p_1, w_p_0, w_p_2, at), (both_h, both_c)
+    peephole_forward(weights, inputs, steps, outputs, z, states)
     for s in range(batch):
         copy(h[s], both_h[end % 2, s])
         copy(c[s], both_c[end % 2, s])
@@ -786,7 +787,8 @@ def coupled_alone(params_W_x, params_W_h, params_b, xs, hs, h, c, per_sequence, 
     steps = np.empty(batch, np.int64)
     for s in range(batch):
         steps[s] = end
-    coupled_forward((W_x_0, W_0_0, b, at), inputs, steps, outputs, z, (both_h, both_c))
+    weights, states = (W_x_0, W_0_0, b, at), (both_h, both_c)
+    coupled_forward(weights, inputs, steps, outputs, z, states)
     for s in range(batch):
         copy(h[s], both_h[end % 2, s])
         copy(c[s], both_c[end % 2, s])
@@ -1015,9 +1017,8 @@ def coupled_peephole_alone(
     steps = np.empty(batch, np.int64)
     for s in range(batch):
         steps[s] = end
-    coupled_peephole_forward(
-        (W_x_0, W_0_0, b, w_p_0, w_p_1, at), inputs, steps, outputs, z, (both_h, both_c),
-    )
+    weights, states = (W_x_0, W_0_0, b, w_p_0, w_p_1, at), (both_h, both_c)
+    coupled_peephole_forward(weights, inputs, steps, outputs, z, states)
     for s in range(batch):
         copy(h[s], both_h[end % 2, s])
         copy(c[s], both_c[end % 2, s])
@@ -1242,7 +1243,8 @@ def gru_alone(params_W_x, params_W_h, params_b, xs, hs, h, per_sequence, per_ste
     steps = np.empty(batch, np.int64)
     for s in range(batch):
         steps[s] = end
-    gru_forward((W_x_0, W_0_0, W_1_0, b, at), inputs, steps, outputs, z, (both_h,))
+    weights, states = (W_x_0, W_0_0, W_1_0, b, at), (both_h,)
+    gru_forward(weights, inputs, steps, outputs, z, states)
     for s in range(batch):
         copy(h[s], both_h[end % 2, s])
 
@@ -1468,7 +1470,8 @@ def gru_reset_after_alone(
     steps = np.empty(batch, np.int64)
     for s in range(batch):
         steps[s] = end
-    gru_reset_after_forward((W_x_0, W_0_0, b, at), inputs, steps, outputs, z, (both_h,))
+    weights, states = (W_x_0, W_0_0, b, at), (both_h,)
+    gru_reset_after_forward(weights, inputs, steps, outputs, z, states)
     for s in range(batch):
         copy(h[s], both_h[end % 2, s])
 

@@ -34,10 +34,11 @@ from numba import config
 from numba.misc.appdirs import AppDirs
 
 from . import cells_compiled, loops
-from .generate import HEADER, mark, source, vectors_of
+from .generate import HEADER, mark, source
 from .loops import pack, padded
 from .plan import Back, Forward
 from .program import weight
+from .text_rows import vectors_of
 
 __all__ = ["Loops", "run", "threads", "vjp"]
 

@@ -23,7 +23,7 @@ import numpy as np
 
 from ..cells import CELLS, Cell
 from ..cells._activations import Array
-from . import by_steps, in_numpy
+from . import by_steps, in_numpy, in_numpy_back
 from .plan import plan_back, plan_forward
 from .program import Program, program_of
 
@@ -56,8 +56,8 @@ class Ways:
         return in_numpy.ForwardList(self.plan)
 
     @cached_property
-    def back_list(self) -> in_numpy.BackList:
-        return in_numpy.BackList(self.back)
+    def back_list(self) -> in_numpy_back.BackList:
+        return in_numpy_back.BackList(self.back)
 
     @cached_property
     def loops(self) -> Any:
@@ -153,10 +153,10 @@ def vjp(
             def numpy_back() -> Back:
                 """Of another run, by NumPy."""
                 again = np.zeros(shape, xs.dtype)
-                return in_numpy.vjp(*lists, params, xs, first, lengths, again)[1]
+                return in_numpy_back.vjp(*lists, params, xs, first, lengths, again)[1]
 
             return final, _back_or(numpy_back, compiled_back)
-    return in_numpy.vjp(*lists, params, xs, state, lengths, hs)
+    return in_numpy_back.vjp(*lists, params, xs, state, lengths, hs)
 
 
 def _back_or(numpy_back: Callable[[], Back], compiled_back: Back) -> Back:
