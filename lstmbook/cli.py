@@ -296,11 +296,11 @@ def _contents(arguments: argparse.Namespace) -> Any:
 def _print_layers(layers: Sequence[Any]) -> None:
     rows = [("layer", "cell", "input", "hidden", "direction", "layout", "dtype")]
     for layer in layers:
-        told = _layer(layer)
-        sizes = [str(told[key] or "?") for key in ("input_size", "hidden_size")]
+        entry = _layer(layer)
+        sizes = [str(entry[key] or "?") for key in ("input_size", "hidden_size")]
         cell = layer.cell or ("ambiguous" if layer.candidates else "none of ours")
         rows.append(
-            (layer.name, cell, *sizes, told["direction"], layer.layout, told["dtype"] or "?")
+            (layer.name, cell, *sizes, entry["direction"], layer.layout, entry["dtype"] or "?")
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:

@@ -135,7 +135,7 @@ def detect(
         matches=matches,
         nearest=None if close is None else match_of(close, wide),
         probe=probe,
-        differ=_differ(matches),
+        differ=tuple(_differ(matches)),
         notes=(
             *_notes(given, pairs, readings, matches, close, inputs, hidden),
             *([_not_all(pairs)] if work.cut else []),
@@ -267,24 +267,19 @@ def _conventions(match: Match) -> dict[str, Any]:
     return {name: value for name, value in match.to_dict().items() if name not in left}
 
 
-def _differ(matches: tuple[Match, ...]) -> tuple[str, ...]:
-    told = [_conventions(match) for match in matches]
-    return (
-        tuple(name for name in told[0] if any(t[name] != told[0][name] for t in told[1:]))
-        if (told)
-        else ()
-    )
+def _differ(matches: Iterable[Match]) -> dict[str, list[str]]:
+    """The conventions in which some matches are not as the first, and what these have there."""
+    first, *others = [_conventions(match) for match in matches] or [{}]
+    values = {k: [str(other[k]) for other in others if other[k] != first[k]] for k in first}
+    return {name: list(dict.fromkeys(words)) for name, words in values.items() if words}
 
 
 def _same(members: list[Fit], arrays: Mapping[str, Array]) -> tuple[str, ...]:
     """What the members of one class leave open, in words."""
     if len(members) == 1:
         return ()
-    told = [_conventions(match_of(member, {})) for member in members]
-    names = [name for name in told[0] if any(t[name] != told[0][name] for t in told[1:])]
     lines = []
-    for name in names:
-        values = list(dict.fromkeys(str(t[name]) for t in told if t[name] != told[0][name]))
+    for name, values in _differ(match_of(member, {}) for member in members).items():
         if name == "arrays":
             continue
         shown = ", ".join(values[:3]) + (", …" if len(values) > 3 else "")
@@ -310,10 +305,10 @@ def _probe(matches: tuple[Match, ...], axes: int, tolerance: float) -> Probe | N
         steps = steps + 1 if steps == batch else steps
         xs = size * rng.normal(size=(batch, steps, inputs))
         parts = [size * with_state * rng.normal(size=(batch, hidden)) for _ in "hc"]
-        told = [_seen(fit, xs, parts) for fit in fits]
+        views = [_seen(fit, xs, parts) for fit in fits]
         distance = min(
             float("inf") if a.shape != b.shape else float(np.nan_to_num(np.abs(a - b).max(), nan=1))
-            for a, b in combinations(told, 2)
+            for a, b in combinations(views, 2)
         )
         if best is None or distance > best.distance:
             words = f"{steps} time step{'s' if steps > 1 else ''}"

@@ -59,8 +59,8 @@ def usual_cases(rng: np.random.Generator, cell: Any) -> Iterator[Case]:
 
 def special_cases(rng: np.random.Generator, cell: Any) -> Iterator[Case]:
     def case(what: str, hint: str, sizes: tuple[int, int, int], **change: Any) -> Case:
-        made = Case(what, hint, *random_numbers(rng, cell, *sizes), LOOSE)
-        return made._replace(**{name: f(getattr(made, name)) for name, f in change.items()})
+        drawn = Case(what, hint, *random_numbers(rng, cell, *sizes), LOOSE)
+        return drawn._replace(**{name: f(getattr(drawn, name)) for name, f in change.items()})
 
     def each(f: Callable[[Array], Array]) -> Callable[[Any], Any]:
         return lambda arrays: type(arrays)(*map(f, arrays))

@@ -194,8 +194,9 @@ def side_of(names: Sequence[str], place: Sequence[str] = ()) -> tuple[bool, str]
         found = re.fullmatch(r"(?i)(?:(forward|backward)_.*|(fw|bw))", part)
         if found:
             way = "backward" if part.lower().startswith("b") else "forward"
-            told = k > 0 or found[2]  # within another layer, or by TensorFlow's bidirectional_rnn
-            return way == "backward", "" if told else f"the {way} direction, by its name,"
+            # Within another layer, or by TensorFlow's bidirectional_rnn
+            certain = k > 0 or found[2]
+            return way == "backward", "" if certain else f"the {way} direction, by its name,"
     return False, "the forward direction"
 
 

@@ -60,11 +60,11 @@ def sort_out(
             layers.append(found)
     refused = tuple(layer.name + "/" for layer in layers if layer.cell is None)
     for parent, names in loose.items():
-        told = {last: shapes[name] for last, name in names.items()}
+        by_tail = {last: shapes[name] for last, name in names.items()}
         if not parent:
-            aside += [Aside(name, str(shape)) for name, shape in told.items()]
+            aside += [Aside(name, str(shape)) for name, shape in by_tail.items()]
         elif not f"{parent}/".startswith(refused):
-            aside.append(Aside(parent, shapes_in_words(told)))
+            aside.append(Aside(parent, shapes_in_words(by_tail)))
     places = {_forward(layer.name): k for k, layer in reversed(list(enumerate(layers)))}
     layers.sort(key=lambda layer: (places[_forward(layer.name)], layer.reverse))
     return layers, aside

@@ -166,8 +166,8 @@ def certify(
         found = compare(ran[0][1], ran[1][1], atol=atol)
         engines = (ran[0][0], ran[1][0])
         sides = (source.reverse, target.reverse)
-        said = (source.note, source.assumed)
-        rows.append(Certified(source.name, target.name, source.cell, engines, found, sides, *said))
+        notes = (source.note, source.assumed)
+        rows.append(Certified(source.name, target.name, source.cell, engines, found, sides, *notes))
     certificate = Certificate(rows)
     certificate.seed = seed
     return certificate

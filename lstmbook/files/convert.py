@@ -95,12 +95,12 @@ def convert(
 
     def check(path: Path) -> None:
         progress("running both ends …")
-        made = read(path, forget_bias=target_forget_bias)
+        copies = read(path, forget_bias=target_forget_bias)
         if to == "tf1":  # whose scopes do not always tell the cell: then it is the one written
-            untold.update(_untold(chosen, made))
+            untold.update(_untold(chosen, copies))
             if untold:
-                made = read(path, forget_bias=target_forget_bias, cells=untold)
-        certificates.append(certify(chosen, made, atol=tolerance, forget_bias=target_forget_bias))
+                copies = read(path, forget_bias=target_forget_bias, cells=untold)
+        certificates.append(certify(chosen, copies, atol=tolerance, forget_bias=target_forget_bias))
         if not certificates[0].ok:
             raise _NotEqualError
 
@@ -129,10 +129,10 @@ def kind_of_name(path: Path) -> str:
     return kind
 
 
-def _untold(layers: Sequence[Layer], made: Sequence[Layer]) -> dict[str, str]:
+def _untold(layers: Sequence[Layer], copies: Sequence[Layer]) -> dict[str, str]:
     """The cells of written layers that a reader of the file does not find by itself."""
     written = {layer.name: str(layer.cell) for layer in layers}
-    return {x.name: written[x.name] for x in made if x.cell != written.get(x.name, x.cell)}
+    return {x.name: written[x.name] for x in copies if x.cell != written.get(x.name, x.cell)}
 
 
 def _chosen(found: Any, patterns: list[str]) -> list[Layer]:

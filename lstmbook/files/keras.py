@@ -213,14 +213,15 @@ def _numbered(request: Request, root: Any, others: list[Aside]) -> Iterator[Foun
         children = {name: _child(request, group, name) for name in order}
         own = children.pop("vars", None)
         if own is not None and hasattr(own, "keys"):
-            told = own.attrs.get("name")
-            if told is not None and place:
-                names = (*names[:-1], _text(told))
+            variable = own.attrs.get("name")
+            if variable is not None and place:
+                names = (*names[:-1], _text(variable))
             data = [_child(request, own, name) for name in sorted(own, key=natural)]
             data = [item for item in data if _is_data(item, others)]
             labels = [str(k) for k in range(len(data))]
-            cell = place and (place[-1] == "cell" or place[-2:-1] == ("cells",))
-            if (cell or (told and CELL_NAME.fullmatch(_text(told)))) and len(data) in (2, 3):
+            cell: Any = place and (place[-1] == "cell" or place[-2:-1] == ("cells",))
+            cell = cell or (variable and CELL_NAME.fullmatch(_text(variable)))
+            if cell and len(data) in (2, 3):
                 labels = ["kernel", "recurrent_kernel", "bias"]
             if data:
                 yield Found(place, names, dict(zip(labels, data, strict=False)))
@@ -288,10 +289,10 @@ def write(path: Path, layers: list[Layer], forget_bias: float) -> None:
         raise FileError(
             path, f"has no place for go_backwards, which {alone[0]} needs; .keras has one"
         )
-    made = [_keras_layer(keras, level) for level in levels]
+    keras_layers = [_keras_layer(keras, level) for level in levels]
     chain = is_chain(levels) and (not alone or len(levels) == 1)
     inputs, outputs, names = [], [], {level.name for level in levels}
-    for k, (level, layer) in enumerate(zip(levels, made, strict=True)):
+    for k, (level, layer) in enumerate(zip(levels, keras_layers, strict=True)):
         if k == 0 or not chain:
             name = unused("inputs" if chain else f"{level.name}_inputs", names)
             shape = (None, level.input_size)

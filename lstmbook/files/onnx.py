@@ -196,8 +196,8 @@ class _Reader:
             arrays[key] = value
         self._count(name, sum(array.nbytes for array in arrays.values()))
         reference: Any = importlib.import_module("onnx.reference")
-        made = reference.ReferenceEvaluator(node, opsets=self.opsets).run(None, arrays)
-        array: Array = np.asarray(dict(zip(node.output, made, strict=False))[name])
+        outputs = reference.ReferenceEvaluator(node, opsets=self.opsets).run(None, arrays)
+        array: Array = np.asarray(dict(zip(node.output, outputs, strict=False))[name])
         return array
 
     def _stored(self, name: str, tensor: Any) -> Array | str:

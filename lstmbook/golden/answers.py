@@ -32,9 +32,9 @@ class SilentError(AnswerError):
 def checked(vector: Vector, flat: Mapping[str, Any]) -> dict[str, Array]:
     """An answer as arrays of the right names and shapes."""
     arrays: dict[str, Array] = {}
-    said = flat.get("dtype", "float64")
-    if said not in ("float64", "float32"):
-        raise AnswerError(f"the answer says dtype {said!r}; expected float64 or float32")
+    dtype_name = flat.get("dtype", "float64")
+    if dtype_name not in ("float64", "float32"):
+        raise AnswerError(f"the answer says dtype {dtype_name!r}; expected float64 or float32")
     for name, value in flat.items():
         if value is None or name in ("name", "dtype"):
             continue
@@ -45,7 +45,7 @@ def checked(vector: Vector, flat: Mapping[str, Any]) -> dict[str, Array]:
             known = ", ".join(vector.expected)
             raise AnswerError(f"the answer has {name!r}, which is unknown; expected {known}")
         array = _array(name, value, vector.expected[name].shape)
-        arrays[name] = array.astype(np.float32) if said == "float32" else array
+        arrays[name] = array.astype(np.float32) if dtype_name == "float32" else array
     if not arrays:
         raise AnswerError(f"the answer is empty; expected {', '.join(vector.expected)}")
     return arrays

@@ -42,8 +42,8 @@ class Command:
     def __call__(self, question: Mapping[str, Any]) -> Any:
         """The answer to one question, or `AnswerError` with what went wrong."""
         code, out, err, late = _talk(self.words(), json.dumps(question), self.timeout)
-        told = err.decode(errors="replace").strip().splitlines()[-5:]
-        tail = "".join(f"\n  {line}" for line in told)
+        last_lines = err.decode(errors="replace").strip().splitlines()[-5:]
+        tail = "".join(f"\n  {line}" for line in last_lines)
         if late:
             raise SilentError(f"your program gave no answer within {self.timeout:g} s{tail}")
         if len(out) > answers.LIMIT:

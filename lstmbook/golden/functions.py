@@ -207,13 +207,13 @@ def _named_gradients(vector: Vector, result: Any, layout: str | None) -> dict[st
     if not isinstance(result, tuple | list) or len(result) != 3:
         raise AnswerError("your gradients are no triple; expected (d_params, d_xs, d_state)")
     d_params, d_xs, d_state = result
-    made = CELLS[vector.cell]
+    page = CELLS[vector.cell]
     if layout is None:
         named = dict(_items(d_params, vector.params))
     else:
         named = dict(layouts.pull_back(vector.cell, layout, d_params)._asdict())
     flat = {f"d_params/{k}": a for k, a in named.items()} | {"d_xs": d_xs}
-    return flat | {f"d_state/{k}": a for k, a in _as_state(made.State, d_state)._asdict().items()}
+    return flat | {f"d_state/{k}": a for k, a in _as_state(page.State, d_state)._asdict().items()}
 
 
 def answer(step: Callable[..., Any], vector: Vector) -> dict[str, Array]:

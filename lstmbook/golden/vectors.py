@@ -47,9 +47,9 @@ class Vector(NamedTuple):
         """The initial State."""
         return self.below("state", CELLS[self.cell].State)
 
-    def below(self, group: str, made: Any) -> Any:
+    def below(self, group: str, kind: Any) -> Any:
         """A group of what is given, ``params``, ``state`` or ``d_final``, as a NamedTuple."""
-        return made(*(self.given[f"{group}/{field}"] for field in made._fields))
+        return kind(*(self.given[f"{group}/{field}"] for field in kind._fields))
 
     @property
     def has_gradients(self) -> bool:

@@ -60,9 +60,9 @@ def model(cell: Cell | str, params: Any) -> Any:
         [make.make_tensor_value_info(key, number, shape) for key, shape in outputs.items()],
         [onnx.numpy_helper.from_array(array, key) for key, array in arrays.items()],
     )
-    made = make.make_model(graph, opset_imports=[make.make_opsetid("", _OPSET)], ir_version=8)
-    onnx.checker.check_model(made)
-    return made
+    onnx_model = make.make_model(graph, opset_imports=[make.make_opsetid("", _OPSET)], ir_version=8)
+    onnx.checker.check_model(onnx_model)
+    return onnx_model
 
 
 @adapter("onnx", time_first=True)

@@ -207,13 +207,15 @@ def _compiled_here(text: str) -> Any:
     return module
 
 
-def stream_room(made: Loops, params: Any, state: Any, x_size: int) -> tuple[Any, Any, list[Any]]:
+def stream_room(
+    cell_loops: Loops, params: Any, state: Any, x_size: int
+) -> tuple[Any, Any, list[Any]]:
     """All that a stream needs in one piece: the memory, its sizes, and views of its last arrays:
     ``x (batch, input)``, ``h (batch, n)``, and the parts of the state, ``(2, batch, n)``.
     """
-    at, batch = made.starts(params), len(state[0])
-    *weights, _ = made.weights(params, at)
-    width = len(weights[len(made.groups)])
+    at, batch = cell_loops.starts(params), len(state[0])
+    *weights, _ = cell_loops.weights(params, at)
+    width = len(weights[len(cell_loops.groups)])
     shapes = [(batch, width), (batch, x_size), state[0].shape]
     arrays = [*weights, *map(np.zeros, shapes), *(np.stack([part, part]) for part in state)]
     sizes, end = [batch, *at], 0
@@ -227,14 +229,16 @@ def stream_room(made: Loops, params: Any, state: Any, x_size: int) -> tuple[Any,
     return room, np.array(sizes), views[len(weights) + 1 :]
 
 
-def run_alone(made: Loops, params: Any, xs: Any, state: Any, hs: Any, time_major: bool) -> Any:
+def run_alone(
+    cell_loops: Loops, params: Any, xs: Any, state: Any, hs: Any, time_major: bool
+) -> Any:
     """A run in this thread with all steps: nothing is arranged here. The arrays are contiguous and
     writable; ``xs`` and ``hs`` as the caller has them; ``state`` is overwritten and returned.
     """
     first, second, x_size = xs.shape
     steps, rows = (first, (1, second)) if time_major else (second, (second, 1))
     inputs, outputs = xs.reshape(-1, x_size), hs.reshape(-1, hs.shape[2])
-    made.alone(*params, inputs, outputs, *state, *rows, steps)
+    cell_loops.alone(*params, inputs, outputs, *state, *rows, steps)
     return state
 
 
@@ -258,12 +262,12 @@ def vjp(loops: Loops, params: Any, xs: Any, state: Any, lengths: Any, hs: Any) -
 
 
 def _forward(
-    made: Loops, params: Any, xs: Any, state: Any, lengths: Any, hs: Any, keep: bool
+    cell_loops: Loops, params: Any, xs: Any, state: Any, lengths: Any, hs: Any, keep: bool
 ) -> tuple[Any, Any]:
     """The final state, and what the loop has used and written for each part of the batch."""
-    at = made.starts(params)
-    weights, dtype = made.weights(params, at), xs.dtype
-    width = len(weights[len(made.groups)])
+    at = cell_loops.starts(params)
+    weights, dtype = cell_loops.weights(params, at), xs.dtype
+    width = len(weights[len(cell_loops.groups)])
     x, out, lengths = _rows(xs), _rows(hs), lengths.astype(np.int64)
     final = type(state)(*[np.empty(first.shape, dtype) for first in state])
 
@@ -276,12 +280,14 @@ def _forward(
             each[0] = first[rows]
         steps_of_part = lengths[rows]
         inputs, outputs = _rows_from(x, rows.start), _rows_from(out, rows.start)
-        end = made.forward(weights, inputs, steps_of_part, outputs, z, states)
+        end = cell_loops.forward(weights, inputs, steps_of_part, outputs, z, states)
         for each, last in zip(states, final, strict=True):
             last[rows] = each[end % places]
         return rows, steps_of_part, z, states
 
-    each = sum(weight(params, m).size for g in made.groups[made.inputs :] for m in g.matrices)
+    each = sum(
+        weight(params, m).size for g in cell_loops.groups[cell_loops.inputs :] for m in g.matrices
+    )
     work, batch = each * len(xs), xs.shape[1]
     count = max(1, min(threads(), work * batch // WORTH_A_THREAD, (batch + 1) // 2))
     ends = [batch * n // count for n in range(count + 1)]
@@ -289,32 +295,34 @@ def _forward(
 
 
 def _back(
-    made: Loops, params: Any, xs: Any, kept: Any, d_hs: Any, d_state: Any, inputs: bool
+    cell_loops: Loops, params: Any, xs: Any, kept: Any, d_hs: Any, d_state: Any, inputs: bool
 ) -> tuple[Any, Any, Any]:
     """The gradients at params, xs (None without ``inputs``) and the first state."""
-    at = made.starts(params)
+    at = cell_loops.starts(params)
     d_xs = np.zeros_like(xs if inputs else xs[:0])
-    weights = made.weights_back(params, at)
+    weights = cell_loops.weights_back(params, at)
     all_rows = [_rows(xs), _rows(d_hs), _rows(d_xs)]
     d_first = [np.empty_like(part) for part in d_state]
 
     def part(piece: Any) -> Any:
         rows, lengths, z, states = piece
         x, d_out, d_x = (_rows_from(array, rows.start) for array in all_rows)
-        gradients = made.no_gradients(params, at)
+        gradients = cell_loops.no_gradients(params, at)
         d_states = []
         for d in d_state:  # a product writes into them
             both = np.zeros((2, len(lengths), padded(d.shape[1], d)), d.dtype)
             both[0, :, : d.shape[1]] = d[rows]
             d_states.append(both)
-        last = made.back(weights, x, lengths, d_out, d_x, z, states, tuple(d_states), gradients)
+        last = cell_loops.back(
+            weights, x, lengths, d_out, d_x, z, states, tuple(d_states), gradients
+        )
         for both, first in zip(d_states, d_first, strict=True):
             first[rows] = both[last, :, : first.shape[1]]
         return gradients
 
     found = _in_threads(part, kept)
     gradients = [sum(each) for each in zip(*found, strict=True)]
-    d_params = made.d_params(params, at, gradients)
+    d_params = cell_loops.d_params(params, at, gradients)
     return d_params, d_xs if inputs else None, type(d_state)(*d_first)
 
 

@@ -348,7 +348,7 @@ def _staged(
     forward: Forward, statements: list[Statement], vectors: dict[Node, tuple[Term, ...]]
 ) -> Back:
     nodes = forward.program.nodes
-    made = {statement.target: statement for statement in statements}
+    by_target = {statement.target: statement for statement in statements}
     by_left: dict[Node, list[Group]] = {}
     for groups in forward.groups:
         for group in groups:
@@ -357,7 +357,7 @@ def _staged(
 
     def slots_of(group: Group) -> list[Node]:
         targets = (nodes.leaf("d_slot", group.first + k) for k in range(len(group.matrices)))
-        return [target for target in targets if target in made]
+        return [target for target in targets if target in by_target]
 
     def stage(source: Node) -> int:
         """The number of products that come before."""
@@ -366,13 +366,13 @@ def _staged(
                 groups = by_left[forward.lefts[source.value]]
                 before = [stage(slot) for group in groups for slot in slots_of(group)]
                 stages[source] = 1 + max(before, default=-1)
-            elif source in made:
-                stages[source] = max(stage(term.source) for term in made[source].terms)
+            elif source in by_target:
+                stages[source] = max(stage(term.source) for term in by_target[source].terms)
             else:
                 stages[source] = 0
         return stages[source]
 
-    last = max(map(stage, made), default=0)
+    last = max(map(stage, by_target), default=0)
     segments: list[list[Statement]] = [[] for _ in range(last + 1)]
     for statement in statements:
         segments[stage(statement.target)].append(statement)

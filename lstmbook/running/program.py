@@ -257,8 +257,8 @@ def _product(nodes: Nodes, left: Any, right: Any) -> _Rows:
     lefts = left.rows if left.gates else left.rows * len(matrices)
     if len(lefts) != len(matrices) or (left.gates and right.ndim == 2):
         raise NotRecordableError("a product of gates that do not fit together")
-    made = tuple(nodes._one("product", pair) for pair in zip(lefts, matrices, strict=True))
-    return _Rows(nodes, made, gates=right.ndim == 3)
+    products = tuple(nodes._one("product", pair) for pair in zip(lefts, matrices, strict=True))
+    return _Rows(nodes, products, gates=right.ndim == 3)
 
 
 class Program:

@@ -197,11 +197,11 @@ def _describe(plan: Plan) -> str:
             into.setdefault(f"goes {value}", []).append(f"{_WORDS[dst]} ({function})")
         elif node.kind == "state":
             states.append(f"{_WORDS[dst]} is {_say(plan, src, whole=True)}")
-    said = [plan.title]
+    words = [plan.title]
     for value, gates in into.items():
         rest, _, last = ", ".join(gates).rpartition(", ")
-        said.append(f"Into {rest}{' and ' if rest else ''}{last} {value}")
-    return ". ".join([*said, "; ".join(states).capitalize()]) + "."
+        words.append(f"Into {rest}{' and ' if rest else ''}{last} {value}")
+    return ". ".join([*words, "; ".join(states).capitalize()]) + "."
 
 
 def _news(plan: Plan, base: Plan) -> tuple[list[str], list[Wire]]:

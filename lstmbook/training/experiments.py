@@ -222,15 +222,15 @@ def run_one(
     progress : bool
         Whether to draw a bar.
     """
-    made = task_of(task)
-    run = start(fresh_model(made, cell, seed), seed, learning_rate=rate)
+    problem = task_of(task)
+    run = start(fresh_model(problem, cell, seed), seed, learning_rate=rate)
     fit(
         run,
-        made.source(SETTINGS["batch"]),
-        made.loss,
+        problem.source(SETTINGS["batch"]),
+        problem.loss,
         SETTINGS["steps"] if steps is None else steps,
         max_norm=SETTINGS["max_norm"],
-        evaluate=lambda model: tasks.evaluate(model, made, SETTINGS["judged on"]),
+        evaluate=lambda model: tasks.evaluate(model, problem, SETTINGS["judged on"]),
         every=SETTINGS["every"],
         progress=progress,
     )
@@ -272,9 +272,9 @@ def best(found: Sequence[Result], task: str, cell: str) -> list[Result]:
         raise ValueError(f"there is no run of {cell!r} on {task!r}")
 
     def merit(rate: float) -> tuple[int, int, float]:
-        here = [r for r in chosen if r.rate == rate]
-        steps = [r.solved for r in here if r.solved is not None]
-        return len(steps), -sum(steps), -sum(r.loss for r in here)
+        at_rate = [r for r in chosen if r.rate == rate]
+        steps = [r.solved for r in at_rate if r.solved is not None]
+        return len(steps), -sum(steps), -sum(r.loss for r in at_rate)
 
     rate = max({r.rate for r in chosen}, key=merit)
     return [r for r in chosen if r.rate == rate]

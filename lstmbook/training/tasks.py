@@ -313,16 +313,16 @@ def _ways(node: Node, steps: int) -> list[tuple[float, str, Node]]:
 def _reber_scores(longest: int) -> tuple[Score, Score]:
     """Chance and perfect, summed over all that can happen at each place of a word."""
     # The first symbol, B, is an input only: it is given, not guessed.
-    here: dict[Node, float] = {("", -1): 1.0}
+    ends: dict[Node, float] = {("", -1): 1.0}
     surprise, counts = 0.0, dict.fromkeys(REBER_SYMBOLS, 0.0)
     for left in range(longest - 1, 0, -1):
         after: dict[Node, float] = {}
-        for node, weight in here.items():
+        for node, weight in ends.items():
             for p, symbol, then in _ways(node, left):
                 surprise -= weight * p * np.log(p)
                 counts[symbol] += weight * p
                 after[then] = after.get(then, 0.0) + weight * p
-        here = {node: weight for node, weight in after.items() if node[1] != 9}
+        ends = {node: weight for node, weight in after.items() if node[1] != 9}
     length = sum(counts.values())
     share = np.array([count / length for count in counts.values() if count])
     blind = float(-(share * np.log(share)).sum())
