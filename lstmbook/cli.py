@@ -59,6 +59,9 @@ examples:
   lstmbook convert model.ckpt model.keras --to keras
   lstmbook convert model.ckpt model.onnx --to onnx --layer 'encoder/*' --forget-bias 0
   lstmbook convert silero.onnx weights.safetensors --to torch --force
+  lstmbook convert weights.npz model.keras --chain first --chain second
+Layers read one another in OUT where they do in FILE. Where FILE does not say, or something stands
+between them (a dense layer, a residual), each has an input of its own; --chain joins them.
 Nothing is written unless both ends agree on random inputs. What FILE does not say is assumed, and
 said: then they are equal, as far as the file tells.
 """,
@@ -108,6 +111,7 @@ _OPTIONS = {
     r"\bgiven as config\b": "given by --config",
     r"\bcells={'([^']+)': '(\w+)'}, or None to leave it aside": r"--cell \1=\2 (or =none)",
     r"\blayers='([^']*)': no": r"--layer \1: no",
+    r"\bchain='([^']*)': no": r"--chain \1: no",
     r"\(layers=\[…\] chooses": "(--layer chooses",
     r"\bto=(?=keras\|)": "--to ",
 }
@@ -164,6 +168,13 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         metavar="NAME",
         help="only this layer; may be a pattern, and several",
+    )
+    convert.add_argument(
+        "--chain",
+        action="append",
+        metavar="NAME",
+        help="layers that read one another, in this order, where FILE does not say; may be a "
+        "pattern, and several",
     )
     convert.add_argument(
         "--force",
@@ -307,12 +318,28 @@ def _print_layers(layers: Sequence[Any]) -> None:
         print(
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         )
+    _print_reads(layers)
     notes: dict[str, list[str]] = {}
     for layer in layers:
         if layer.note:
             notes.setdefault(_in_options(layer.note), []).append(layer.name)
     for note, names in notes.items():
         print(f"\n{', '.join(names)}:\n  {note}")
+
+
+def _print_reads(layers: Sequence[Any]) -> None:
+    """What reads what, if there is more to say than that a model has an input."""
+    joined = any(layer.reads or layer.between for layer in layers)
+    if not joined and sum(not layer.reverse for layer in layers) < 2:
+        return
+    readers: dict[str, list[str]] = {}
+    for layer in layers:
+        words = " and ".join(layer.reads or ()) or layer.between
+        unknown = "unknown: the file does not say" if layer.reads is None else "the model's input"
+        readers.setdefault(words or unknown, []).append(layer.name)
+    print("\nwhat they read:")
+    for words, names in readers.items():
+        print(f"  {words} -> {', '.join(names)}")
 
 
 def _layer(layer: Any) -> dict[str, Any]:
@@ -325,6 +352,8 @@ def _layer(layer: Any) -> dict[str, Any]:
         "direction": "backward" if layer.reverse else "forward",
         "layout": layer.layout,
         "dtype": layer.params.b.dtype.name if layer.cell else None,
+        "reads": None if layer.reads is None else list(layer.reads),
+        "between": layer.between,
         "note": layer.note,
         "assumed": list(layer.assumed),
         "candidates": list(layer.candidates),
@@ -353,6 +382,7 @@ def _convert(arguments: argparse.Namespace) -> int:
             arguments.out,
             to=arguments.to,
             layers=arguments.layer or (),
+            chain=arguments.chain or (),
             overwrite=arguments.force,
             tolerance=arguments.tolerance,
             forget_bias=arguments.forget_bias,

@@ -67,6 +67,7 @@ def test_info_as_json(cli, npz):
     assert told["layers"][1] == {
         "name": "dec", "cell": "gru", "input_size": 4, "hidden_size": 2, "direction": "backward",
         "layout": "lstmbook", "dtype": "float32", "note": "", "assumed": [], "candidates": [],
+        "reads": None, "between": "",
     }  # fmt: skip
 
 

@@ -1210,12 +1210,17 @@ def test_what_each_form_leaves_open_is_assumed_until_it_is_said(onnx, tmp_path):
 
 
 def chain(kind):
-    if kind == "stack":
-        return [layer("a/x", "lstm", 3, 4), layer("b", "lstm", 4, 4)]
-    if kind == "mixed":
-        return [layer("a", "rnn", 3, 4), layer("b", "gru_reset_after", 4, 5)]
+    if kind == "apart":
+        return [layer("a", "lstm", 3, 4), layer("b", "gru", 3, 5)]
     pair = [layer("e/fw/x", "lstm"), layer("e/bw/x", "lstm", reverse=True)]
-    return [*pair, layer("top", "lstm", 8, 2)] if kind == "bidirectional" else pair
+    return files.chained(
+        {
+            "stack": [layer("a/x", "lstm", 3, 4), layer("b", "lstm", 4, 4)],
+            "mixed": [layer("a", "rnn", 3, 4), layer("b", "gru_reset_after", 4, 5)],
+            "bidirectional": [*pair, layer("top", "lstm", 8, 2)],
+            "pair": pair,
+        }[kind]
+    )
 
 
 def expected(layers, xs, lengths=None):
@@ -1286,8 +1291,6 @@ def test_pytorch_names_of_layers_that_are_no_one_module(torch, safetensors, tmp_
 )
 def test_onnx_runtime_runs_what_is_written(onnx, onnxruntime, tmp_path, kind):
     layers = [layer("x", kind)] if kind in CELLS else chain(kind)
-    if kind == "apart":
-        layers = [layer("a", "lstm", 3, 4), layer("b", "gru", 3, 5)]
     files.write(tmp_path / "m.onnx", layers, to="onnx")
     session = onnxruntime.InferenceSession(str(tmp_path / "m.onnx"))
     two = any(one.reverse for one in layers)
@@ -1315,7 +1318,7 @@ def test_tensorflow_restores_what_is_written(tf, tmp_path, forget_bias):
     v1 = tf.compat.v1
     layers = [layer("a", "lstm", 3, 4), layer("b", "peephole", 4, 2), layer("c", "gru", 2, 5)]
     path = tmp_path / "model"
-    written = files.write(path, layers, to="tf1", forget_bias=forget_bias)
+    written = files.write(path, files.chained(layers), to="tf1", forget_bias=forget_bias)
     assert [file.name for file in written] == ["model.data-00000-of-00001", "model.index"]
     with tf.Graph().as_default(), v1.Session() as session:
         cells = [
@@ -1485,6 +1488,7 @@ def test_every_layer_is_written_whatever_its_name(tmp_path, to, name, shape):
         layer(words, "lstm", sizes[k], sizes[k + 1] if shape == "chain" else 3, seed=k)
         for k, words in enumerate(NAMES)
     ]
+    layers = files.chained(layers) if shape == "chain" else layers
     files.write(tmp_path / name, iter(layers), to=to)
     found = files.read(tmp_path / name, forget_bias=1.0)
     assert len({one.name for one in found}) == len(found) == len(layers)

@@ -20,9 +20,20 @@ from typing import BinaryIO
 
 from .. import layouts
 from ._base import MAX_BYTES, Aside, Contents, FileError, Layer, Request, first_line
+from ._stack import chained
 from ._whole import replacing
 
-__all__ = ["MAX_BYTES", "Aside", "Contents", "FileError", "Layer", "contents", "read", "write"]
+__all__ = [
+    "MAX_BYTES",
+    "Aside",
+    "Contents",
+    "FileError",
+    "Layer",
+    "chained",
+    "contents",
+    "read",
+    "write",
+]
 
 # How each kind is called, which module reads it, and by which function.
 _READERS = {
@@ -64,11 +75,14 @@ def read(
     Returns
     -------
     list of Layer
-        ``Layer(name, cell, params, layout, reverse, note, candidates, assumed)``. A layer that is
-        ambiguous, or that no cell here computes, has None as its ``cell``, and its ``note`` says
-        why and what can be done. ``assumed`` has what the file does not say and was taken to be so
-        (the ``note`` says it too); it is empty where the file, or the caller, said all. What is not
-        recurrent (a dense head, an optimizer's slots) is not in the list; `contents` has it too.
+        ``Layer(name, cell, params, layout, reverse, note, candidates, assumed, reads, between)``,
+        in the order of the file. A layer that is ambiguous, or that no cell here computes, has None
+        as its ``cell``, and its ``note`` says why and what can be done. ``assumed`` has what the
+        file does not say and was taken to be so (the ``note`` says it too); it is empty where the
+        file, or the caller, said all. ``reads`` has the names of the layers whose output sequences
+        are its input, and ``between`` what is its input otherwise; weights alone do not say it, and
+        then ``reads`` is None. What is not recurrent (a dense head, an optimizer's slots) is not in
+        the list; `contents` has it too.
 
     Raises
     ------
@@ -158,8 +172,9 @@ def write(
 ) -> list[Path]:
     """Write layers to a file of another kind: all of it, or nothing.
 
-    Layers whose sizes fit one another become a model in sequence; two halves of a bidirectional
-    layer, one behind the other in the list, become one layer.
+    A layer is joined to the one that it ``reads`` (`chained` says so for layers of which no file
+    does); any other has an input of its own. Two halves of a bidirectional layer, one behind the
+    other in the list, become one layer.
 
     Parameters
     ----------

@@ -34,6 +34,10 @@ class Layer(NamedTuple):
     note: str = ""  # how the cell is known, or why there is none and what to do; has `assumed` too
     candidates: tuple[str, ...] = ()  # the cells that an ambiguous layer can be
     assumed: tuple[str, ...] = ()  # what the file does not say, and was taken to be so
+    # The layers whose output sequences, side by side and nothing else, are its input; None if the
+    # file does not say. The two halves of a bidirectional layer are two names.
+    reads: tuple[str, ...] | None = None
+    between: str = ""  # in words what it reads, where that is neither a model's input nor `reads`
 
 
 class Aside(NamedTuple):
@@ -119,6 +123,12 @@ def assume(layer: Layer, *what: str) -> Layer:
     note = "; ".join(filter(None, [layer.note, *what]))
     assumed = (*layer.assumed, *what) if layer.cell else ()
     return layer._replace(note=note, assumed=assumed)
+
+
+def with_start(layer: Layer, words: str) -> Layer:
+    """The layer with a note on the initial state that its model gives it, if there is one."""
+    note = f"its initial state is {words}, which is not converted" if words else ""
+    return layer._replace(note="; ".join(filter(None, [layer.note, note])))
 
 
 def as_given(cell: str | None) -> str:

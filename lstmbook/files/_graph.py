@@ -44,14 +44,14 @@ class Graph:
 
     def of(self, variable: str) -> Facts:
         """What the graph says of the cell with this bias; nothing if it does not use it."""
-        for node in self._users(variable):
+        for node in self.users(variable):
             if node.op in ("LSTMBlockCell", "BlockLSTM"):
                 attributes = node.attr
                 clip = attributes["cell_clip"].f > 0
                 return Facts("lstm", attributes["forget_bias"].f, "Tanh", clip)
             if node.op not in ("BiasAdd", "Add", "AddV2"):
                 continue
-            for user in self._users(node.name):
+            for user in self.users(node.name):
                 if user.op in ("Split", "SplitV"):
                     return self._of_split(user)
                 if user.op in _ACTIVATIONS:
@@ -62,7 +62,7 @@ class Graph:
 
     def _activation(self, value: str, bends: Sequence[str] = ()) -> str | None:
         """The activation of a value, or the operators in its place: all, or those that bend it."""
-        found = [node.op for node in self._users(value)]
+        found = [node.op for node in self.users(value)]
         known = [op for op in found if op in _ACTIVATIONS][:1]
         return "/".join(known or [op for op in found if op in bends or not bends]) or None
 
@@ -85,7 +85,7 @@ class Graph:
         candidate, forget = (1, 2) if gates == 4 else (0, 1)
         activation = self._activation(f"{split.name}:{candidate}")
         bias = None
-        for node in self._users(f"{split.name}:{forget}"):
+        for node in self.users(f"{split.name}:{forget}"):
             if node.op == "Sigmoid":
                 bias = 0.0
             elif node.op in ("Add", "AddV2"):
@@ -97,7 +97,7 @@ class Graph:
         )
         return Facts("lstm" if gates == 4 else "coupled", bias, activation, clip)
 
-    def _users(self, value: str) -> Iterator[Any]:
+    def users(self, value: str) -> Iterator[Any]:
         """The nodes that use a value, beyond those that only hand it on."""
         for node in self._chain(value):
             if node.op not in _PASSED:

@@ -178,14 +178,25 @@ def leaves_of(
     """Every layer with weights that a model's configuration names, in its order."""
     own = config.get("config", {}) if isinstance(config, dict) else {}
     inner = own if isinstance(own, list) else own.get("layers", [])
-    counts: dict[str, int] = {}
-    for layer in inner if isinstance(inner, list) else []:
-        if not isinstance(layer, dict) or not isinstance(layer.get("class_name"), str):
-            continue
-        stem = _snake(layer["class_name"].split(">")[-1])
-        number = counts[stem] = counts.get(stem, -1) + 1
-        where = (*place, "layers", stem if number == 0 else f"{stem}_{number}")
+    for layer, where in placed(inner, (*place, "layers")):
         yield from _layer_leaves(layer, where, names, False)
+
+
+def placed(
+    layers: Any, folder: tuple[str, ...]
+) -> Iterator[tuple[dict[str, Any], tuple[str, ...]]]:
+    """The layers of a list in a configuration, each with the place where Keras 3 stores it."""
+    counts: dict[str, int] = {}
+    for layer in layers if isinstance(layers, list) else []:
+        if isinstance(layer, dict) and isinstance(layer.get("class_name"), str):
+            stem = _snake(class_of(layer))
+            number = counts[stem] = counts.get(stem, -1) + 1
+            yield layer, (*folder, stem if number == 0 else f"{stem}_{number}")
+
+
+def class_of(layer: Mapping[str, Any]) -> str:
+    """The class of a layer, without its package."""
+    return str(layer.get("class_name")).split(">")[-1]
 
 
 def _layer_leaves(
@@ -195,7 +206,7 @@ def _layer_leaves(
     flip: bool,
     prefix: str = "",
 ) -> Iterator[Leaf]:
-    kind = layer["class_name"].split(">")[-1]
+    kind = class_of(layer)
     own = layer.get("config")
     if isinstance(own, list) or (isinstance(own, dict) and isinstance(own.get("layers"), list)):
         name = layer.get("name") or (own.get("name") if isinstance(own, dict) else None)
@@ -238,18 +249,14 @@ def _class(layer: Mapping[str, Any]) -> str:
 def _cell_leaves(
     cell: dict[str, Any], place: tuple[str, ...], names: tuple[str, ...], reverse: bool
 ) -> Iterator[Leaf]:
-    kind, own = str(cell.get("class_name")).split(">")[-1], cell.get("config") or {}
+    kind, own = class_of(cell), cell.get("config") or {}
     if not isinstance(own, dict) or "class_name" not in cell:
         return
     if kind != "StackedRNNCells":
         yield Leaf(place, names, _class(cell).removesuffix("Cell"), own, reverse)
         return
-    counts: dict[str, int] = {}
-    for part in own.get("cells", []):
-        stem = _snake(str(part.get("class_name")).split(">")[-1])
-        number = counts[stem] = counts.get(stem, -1) + 1
-        where = (*place, "cells", stem if number == 0 else f"{stem}_{number}")
-        label = str((part.get("config") or {}).get("name") or stem)
+    for part, where in placed(own.get("cells"), (*place, "cells")):
+        label = str((part.get("config") or {}).get("name") or where[-1])
         yield from _cell_leaves(part, where, (*names, label), reverse)
 
 

@@ -9,15 +9,26 @@ name; what then fits more than one cell is reported as ambiguous.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from ..cells import CELLS, gru_reset_after
 from ..cells._activations import Array
-from ._base import Aside, Layer, Request, ambiguous, as_given, make, refuse, shapes_in_words
+from ._base import (
+    Aside,
+    Layer,
+    Request,
+    ambiguous,
+    as_given,
+    assume,
+    make,
+    refuse,
+    shapes_in_words,
+)
 from ._graph import Facts
+from ._graph_reads import Reads
 from ._keras_layer import CELL_NAME, Release, by_arrays, side_of
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -65,9 +76,43 @@ def sort_out(
             aside += [Aside(name, str(shape)) for name, shape in by_tail.items()]
         elif not f"{parent}/".startswith(refused):
             aside.append(Aside(parent, shapes_in_words(by_tail)))
+    layers = list(_with_inputs(request, layers, scopes))
     places = {_forward(layer.name): k for k, layer in reversed(list(enumerate(layers)))}
     layers.sort(key=lambda layer: (places[_forward(layer.name)], layer.reverse))
     return layers, aside
+
+
+_STACK = re.compile(
+    r"(?P<stack>(?:.*/)?(?:multi_rnn_cell|stack_bidirectional_rnn)(?:_\d+)?/cell_)(?P<k>\d+)/.*"
+)
+
+
+def _with_inputs(
+    request: Request, layers: list[Layer], scopes: Mapping[str, Mapping[str, str]]
+) -> Iterator[Layer]:
+    """The layers with what they read: by the graph, or else by the names of MultiRNNCell."""
+    tails = ("kernel", "gates/kernel", "W_0", "w_ru")
+    kernels = {}
+    for scope, names in scopes.items():
+        own = next((names[tail] for tail in tails if tail in names), None)
+        if own:
+            kernels[scope] = (own, names.get("recurrent_kernel", own))
+    kernels = {layer.name: kernels[layer.name] for layer in layers if layer.name in kernels}
+    reads = Reads(request.graph, kernels) if request.graph else None
+    backward = {layer.name: layer.reverse for layer in layers}
+    for layer in layers:
+        found = reads and reads.of(layer.name, backward)
+        if found:
+            yield layer._replace(reads=found[0], between=found[1])
+            continue
+        match = _STACK.fullmatch(layer.name)
+        below = f"{match['stack']}{int(match['k']) - 1}/" if match else "/"
+        before = tuple(other.name for other in layers if other.name.startswith(below))
+        if not before or len(before) != (2 if "stack_bidirectional_rnn" in below else 1):
+            yield layer
+        else:
+            what = f"reads {' and '.join(before)} by its name: what may stand between is not seen"
+            yield assume(layer._replace(reads=before), what)
 
 
 def _forward(name: str) -> str:
@@ -79,15 +124,19 @@ def _forward(name: str) -> str:
 
 _TORCH = re.compile(
     r"(?P<prefix>(?:.*[./_])?)(?P<kind>weight|bias|w|b)_(?P<side>ih|hh|hr)"
-    r"(?P<end>(?:_l\d+)?(?:_reverse)?)"
+    r"(?P<end>(?:_l(?P<number>\d+))?(?:_reverse)?)"
 )
 
 
 def torch_layers(
     request: Request, shapes: Shapes, take: Take
 ) -> tuple[list[Layer], dict[str, tuple[int, ...]]]:
-    """Layers by PyTorch's names, such as ``encoder.weight_ih_l0``; and all other arrays."""
+    """Layers by PyTorch's names, such as ``encoder.weight_ih_l0``; and all other arrays.
+
+    The layers of one module read one another; what the first reads, no name says.
+    """
     groups: dict[str, dict[str, str]] = {}
+    levels: dict[tuple[str, int], list[str]] = {}  # a module and a number -> one layer or two
     rest = {}
     for name, shape in shapes.items():
         match = _TORCH.fullmatch(name)
@@ -97,6 +146,9 @@ def torch_layers(
         label = match["prefix"] + match["end"].lstrip("_") or "cell"
         if not match["end"]:
             label = match["prefix"].rstrip("./_") or label
+        if match["number"]:
+            labels = levels.setdefault((match["prefix"], int(match["number"])), [])
+            labels += [label] * (label not in labels)
         kind = {"w": "weight", "b": "bias"}.get(match["kind"], match["kind"])
         groups.setdefault(label, {})[f"{kind}_{match['side']}"] = name
     layers = []
@@ -105,7 +157,13 @@ def torch_layers(
             rest |= {name: shapes[name] for name in names.values()}
         else:
             layers.append(_torch_layer(request, label, names, shapes, take))
-    return layers, rest
+    below = {
+        label: tuple(sorted(levels[prefix, number - 1], key=len))
+        for (prefix, number), labels in levels.items()
+        for label in labels
+        if (prefix, number - 1) in levels
+    }
+    return [layer._replace(reads=below.get(layer.name)) for layer in layers], rest
 
 
 def _torch_layer(

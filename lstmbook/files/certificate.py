@@ -2,7 +2,9 @@
 
 Each layer runs on random inputs, with random initial states and unequal lengths (one of them 0):
 once as the source's framework computes it, once as the target's does, each with the arrays of its
-own file. What is not installed, `lstmbook.run` stands in for, and the certificate says so.
+own file. What is not installed, `lstmbook.run` stands in for, and the certificate says so. That a
+layer reads another is held to what the source says: a target that joins what the source does not is
+not equal.
 
 It says *equal* where the source said all of what ran, and *equal, as far as the file tells* where
 something was assumed: the numbers agree, but only the program that made the file knows the rest.
@@ -13,7 +15,7 @@ from __future__ import annotations
 import importlib
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,11 +43,34 @@ class Certified(NamedTuple):
     reverse: tuple[bool, bool]
     note: str = ""  # what was read of the source, as `lstmbook info` says it
     assumed: tuple[str, ...] = ()  # what the source does not say
+    # The sources whose outputs it reads, at each end; None where a file does not say
+    reads: tuple[tuple[str, ...] | None, tuple[str, ...] | None] = (None, None)
+    between: str = ""  # what it reads in the source, if that is something else
 
     @property
     def ok(self) -> bool:
         """Whether all agrees."""
-        return self.comparison.ok and self.reverse[0] == self.reverse[1]
+        return self.comparison.ok and self.reverse[0] == self.reverse[1] and self.wired
+
+    @property
+    def wired(self) -> bool:
+        """Whether the target joins it to no layer that it does not read in the source."""
+        return not self.reads[1] or self.reads[1] == self.reads[0]
+
+    @property
+    def input(self) -> str:
+        """In words what it reads."""
+        source, target = self.reads
+        if not self.wired:
+            return f"reads {_and(target)} in the target alone"
+        if target:
+            return f"reads {_and(target)}, at both ends"
+        if source:
+            return f"reads {_and(source)} in the source; the target has it with an input of its own"
+        if self.between:
+            return f"has an input of its own; in the source it reads {self.between}"
+        unknown = "; what it reads in the source is not known" * (source is None)
+        return f"has an input of its own{unknown}"
 
     @property
     def verdict(self) -> str:
@@ -93,6 +118,9 @@ class Certificate(tuple[Certified, ...]):
                     "cell": row.cell,
                     "ran": {"source": row.engines[0], "target": row.engines[1]},
                     "direction_kept": row.reverse[0] == row.reverse[1],
+                    "reads": None if row.reads[0] is None else list(row.reads[0]),
+                    "joined": bool(row.reads[1]),
+                    "between": row.between,
                     "tolerance": row.comparison.atol,
                     "max_abs_difference": {part.name: part.max_abs for part in row.comparison},
                     "ok": row.ok,
@@ -115,6 +143,8 @@ class Certificate(tuple[Certified, ...]):
             ]
             if row.reverse[0] != row.reverse[1]:
                 lines.append("    one end runs backward, the other forward")
+            if len(self) > 1 or row.between:
+                lines.append(f"    {row.input}")
             if row.note:
                 lines.append(f"    {row.note}")
         lines.append("with " + ", ".join(f"{k} {v}" for k, v in self.versions().items()))
@@ -155,6 +185,7 @@ def certify(
     if len(sources) != len(targets):
         raise ValueError(f"the source has {len(sources)} layers and the target {len(targets)}")
     left, rows = list(targets), []
+    reads, names = [], {}  # the two ends of every layer; the name of a target -> its source's
     for source in sources:
         same = [t for t in left if t.cell and _sizes(t.params) == _sizes(source.params)]
         if not same:
@@ -167,10 +198,31 @@ def certify(
         engines = (ran[0][0], ran[1][0])
         sides = (source.reverse, target.reverse)
         notes = (source.note, source.assumed)
+        names[target.name] = source.name
         rows.append(Certified(source.name, target.name, source.cell, engines, found, sides, *notes))
-    certificate = Certificate(rows)
+        reads.append((source, target))
+    certificate = Certificate(
+        row._replace(reads=_reads(*pair, names), between=pair[0].between)
+        for row, pair in zip(rows, reads, strict=True)
+    )
     certificate.seed = seed
     return certificate
+
+
+def _reads(
+    source: Any, target: Any, names: Mapping[str, str]
+) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
+    """The layers that are read at each end, by the names of the source.
+
+    A TensorFlow 1 checkpoint joins nothing, whatever its names: a program does.
+    """
+    if target.reads is None or target.layout.startswith("tf1"):
+        return source.reads, None
+    return source.reads, tuple(names.get(name, name) for name in target.reads)
+
+
+def _and(names: Sequence[str] | None) -> str:
+    return " and ".join(names or ())
 
 
 def _sizes(params: Any) -> tuple[int, int]:

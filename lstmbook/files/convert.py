@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from ..layouts import LayoutError
 from . import Layer, contents, read, write
 from ._base import MAX_BYTES
+from ._stack import chained
 from .certificate import TOLERANCE, Certificate, certify
 
 __all__ = ["KINDS", "Conversion", "convert", "kind_of_name"]
@@ -41,6 +42,7 @@ def convert(
     *,
     to: str | None = None,
     layers: Iterable[str] = (),
+    chain: Iterable[str] = (),
     overwrite: bool = False,
     tolerance: float = TOLERANCE,
     forget_bias: float | None = None,
@@ -65,6 +67,11 @@ def convert(
         One of `KINDS`; by the ending of ``target`` if it is not given.
     layers : names or patterns
         The layers to convert, such as ``["encoder/*"]``; all if there are none.
+    chain : names or patterns
+        Layers that become a chain, each reading the one before it, in the order of the patterns
+        and of the file. Else a layer reads in the target what the source says that it reads: the
+        layer before it and nothing else; where the source does not say, or something stands
+        between, it has an input of its own.
     overwrite : bool
         Whether a file that is there already may be replaced.
     tolerance : float
@@ -89,7 +96,7 @@ def convert(
     to = to or kind_of_name(target)
     options: dict[str, Any] = {"forget_bias": forget_bias, "cells": cells, "config": config}
     found = contents(source, **options, max_bytes=max_bytes)
-    chosen = _chosen(found, list(layers))
+    chosen = _joined(_chosen(found, list(layers)), list(chain))
     certificates: list[Certificate] = []
     untold: dict[str, str] = {}
 
@@ -151,6 +158,28 @@ def _chosen(found: Any, patterns: list[str]) -> list[Layer]:
             mend = "" if patterns else " (layers=[…] chooses the others)"
             raise LayoutError(f"{layer.name}: {layer.note}{mend}")
     return chosen
+
+
+def _joined(layers: list[Layer], patterns: list[str]) -> list[Layer]:
+    """The layers, those that a pattern names as a chain, in the place of the first of them."""
+    chain: dict[str, Layer] = {}
+    for pattern in patterns:
+        named = {x.name: x for x in layers if _is_named(x, pattern)}
+        if not named:
+            names = ", ".join(layer.name for layer in layers)
+            raise ValueError(f"chain={pattern!r}: no such layer; among those chosen: {names}")
+        chain |= {name: layer for name, layer in named.items() if name not in chain}
+    if not chain:
+        return layers
+    links = [_as_asked(layer) for layer in chained(chain.values())]
+    first = next(k for k, layer in enumerate(layers) if layer.name in chain)
+    others = [layer for layer in layers if layer.name not in chain]
+    return [*others[:first], *links, *others[first:]]
+
+
+def _as_asked(layer: Layer) -> Layer:
+    note = f"reads {' and '.join(layer.reads)}, as asked for" if layer.reads else ""
+    return layer._replace(note="; ".join(filter(None, [layer.note, note])))
 
 
 def _is_named(layer: Layer, pattern: str) -> bool:

@@ -12,7 +12,7 @@ import logging
 import math
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from ._base import (
     no_floats,
     shapes_in_words,
     unused,
+    with_start,
 )
 from ._keras_config import (
     Found,
@@ -42,8 +43,9 @@ from ._keras_config import (
     pair_numbered,
     read_config,
 )
+from ._keras_graph import Signal, reads_of
 from ._keras_layer import CELL_NAME, NUMBERED, Leaf, by_arrays, by_config, release_of, side_of
-from ._stack import Level, exported, is_chain, stack
+from ._stack import Level, chains, exported, stack
 
 _DEPTH = 64  # of groups within groups
 
@@ -76,6 +78,8 @@ def read(request: Request) -> tuple[list[Layer], list[Aside]]:
         if source:
             pairs, more = fitted(request, pairs, leaves, named)
             source += more
+        reads, starts = reads_of(config) if config else ({}, {})
+        names: dict[tuple[str, ...], str] = {}  # of the layers, by their places
         layers, aside, taken = [], others, 0
         for group, leaf in pairs:
             name = _name(group, leaf if not source else None, found)
@@ -99,13 +103,25 @@ def read(request: Request) -> tuple[list[Layer], list[Aside]]:
                 for today, keys in group.parts.items()
             }
             if leaf:
-                layers.append(by_config(request, name, leaf, arrays, release, source))
+                names[leaf.place] = name
+                layer = by_config(request, name, leaf, arrays, release, source)
+                layers.append((leaf.place, with_start(layer, starts.get(leaf.place, ""))))
             else:
                 reverse, side = side_of(group.names, group.place)
-                layers.append(
-                    by_arrays(request, name, arrays, reverse=reverse, release=release, side=side)
+                layer = by_arrays(
+                    request, name, arrays, reverse=reverse, release=release, side=side
                 )
-    return layers, aside
+                layers.append(((), layer))
+    return [_with_input(layer, reads.get(place), names) for place, layer in layers], aside
+
+
+def _with_input(layer: Layer, signal: Signal | None, names: Mapping[tuple[str, ...], str]) -> Layer:
+    """The layer with what it reads; without a configuration nothing tells."""
+    if signal is None:
+        return layer
+    if signal.layers and all(place in names for place in signal.layers):
+        return layer._replace(reads=tuple(names[place] for place in signal.layers))
+    return layer._replace(reads=(), between=signal.words)
 
 
 def _version(*groups: Any) -> str | None:
@@ -289,20 +305,21 @@ def write(path: Path, layers: list[Layer], forget_bias: float) -> None:
         raise FileError(
             path, f"has no place for go_backwards, which {alone[0]} needs; .keras has one"
         )
-    keras_layers = [_keras_layer(keras, level) for level in levels]
-    chain = is_chain(levels) and (not alone or len(levels) == 1)
+    # go_backwards gives its outputs last step first, so that no chain goes through it
+    groups = chains(levels, alone=lambda level: level.layers[0].reverse)
     inputs, outputs, names = [], [], {level.name for level in levels}
-    for k, (level, layer) in enumerate(zip(levels, keras_layers, strict=True)):
-        if k == 0 or not chain:
-            name = unused("inputs" if chain else f"{level.name}_inputs", names)
-            shape = (None, level.input_size)
-            inputs.append(keras.Input(shape, name=name, dtype=level.dtype.name))
-            outputs.append(inputs[-1])
-        outputs[-1] = layer(outputs[-1])
-        layer.set_weights(
-            [array for half in level.layers for array in exported(half, "keras").values()]
-        )
-    one = len(inputs) == 1
+    for group in groups:
+        name = unused("inputs" if len(groups) == 1 else f"{group[0].name}_inputs", names)
+        x = keras.Input((None, group[0].input_size), name=name, dtype=group[0].dtype.name)
+        inputs.append(x)
+        for level in group:
+            layer = _keras_layer(keras, level)
+            x = layer(x)
+            layer.set_weights(
+                [array for half in level.layers for array in exported(half, "keras").values()]
+            )
+        outputs.append(x)
+    one = len(groups) == 1
     model = keras.Model(inputs[0] if one else inputs, outputs[0] if one else outputs)
     log = logging.getLogger("absl")
     before, log.disabled = log.disabled, True  # Keras would rather have .keras than .h5

@@ -22,6 +22,7 @@ from ._base import Aside, FileError, Layer, Request, no_floats
 from ._names import sort_out
 
 _HEADER, _VERSION = "lstmbook", 1
+_KEYS = ("name", "cell", "reverse", "reads", "between")  # of a layer, besides its arrays
 
 
 class _Head(NamedTuple):
@@ -97,7 +98,18 @@ def _own(request: Request, text: str, take: Callable[[str], Array]) -> list[Laye
         kind = CELLS[cell].Params
         params = kind(*(take(f"{name}/{field}") for field in kind._fields))
         check_params(cell, params)
-        layers.append(Layer(name, cell, params, "lstmbook", bool(entry["reverse"])))
+        reads = entry.get("reads")  # which a file of an earlier release does not say
+        layers.append(
+            Layer(
+                name,
+                cell,
+                params,
+                "lstmbook",
+                bool(entry["reverse"]),
+                reads=None if reads is None else tuple(map(str, reads)),
+                between=str(entry.get("between", "")),
+            )
+        )
     return layers
 
 
@@ -105,7 +117,7 @@ def write(path: Path, layers: list[Layer], forget_bias: float) -> None:
     """The own form. The same layers give the same bytes."""
     header = {
         "version": _VERSION,
-        "layers": [{"name": x.name, "cell": x.cell, "reverse": x.reverse} for x in layers],
+        "layers": [{key: getattr(layer, key) for key in _KEYS} for layer in layers],
     }
     arrays: Mapping[str, Array] = {_HEADER: np.array(json.dumps(header, ensure_ascii=False))} | {
         f"{layer.name}/{field}": array

@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Mapping, Set
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ..cells._activations import Array
 from ..layouts.table import ONNX_NODES
-from ._base import Aside, FileError, Layer, Request, assume, floats, make, need, refuse, unused
+from ._base import (
+    Aside,
+    FileError,
+    Layer,
+    Request,
+    assume,
+    floats,
+    make,
+    need,
+    refuse,
+    unused,
+    with_start,
+)
 from ._names import torch_layers
-from ._stack import Level, exported, is_chain, stack
+from ._onnx_graph import MOVES, Inputs, Scope, Source, nodes_of
+from ._stack import Level, chains, exported, stack
 
 _INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
 _DEFAULTS = {
@@ -23,17 +36,7 @@ _DEFAULTS = {
     "GRU": ["sigmoid", "tanh"],
 }
 _DEPTH = 64  # of graphs within graphs, and of nodes behind nodes
-# Nodes between what is stored and what a recurrent node reads: they compute nothing.
-_MOVES = ("Identity", "Unsqueeze", "Squeeze", "Concat", "Slice", "Transpose", "Reshape", "Cast")
 _WIDTHS = {"FLOAT": 4, "DOUBLE": 8, "FLOAT16": 2, "BFLOAT16": 2, "INT64": 8, "INT32": 4}
-
-
-class Scope(NamedTuple):
-    """What can be seen from inside a graph, by name."""
-
-    tensors: dict[str, Any]  # stored with the graph, or with one around it
-    makers: dict[str, Any]  # the nodes that make values
-    values: dict[str, Any]  # arrays found so far, or why there is none
 
 
 def read(request: Request) -> tuple[list[Layer], list[Aside]]:
@@ -46,13 +49,14 @@ def read(request: Request) -> tuple[list[Layer], list[Aside]]:
         raise FileError(request.path, f"is no ONNX model, or a damaged one: {error}") from error
     if not model.HasField("graph"):
         raise FileError(request.path, "is no ONNX model: it has no graph")
-    reader = _Reader(request, onnx, {x.domain: x.version for x in model.opset_import})
+    reader = _Reader(request, onnx, model)
     bodies = [("", model.graph), *((f"{f.name}/", f) for f in model.functions)]
     operators = set()
     for path, body in bodies:
-        for name, node, scope in _nodes(body, path, Scope({}, {}, {}), 0):
+        for name, node, scope in nodes_of(body, path, Scope({}, {}, {}, {}, {}), 0):
             operators.add(node.op_type)
             reader.take(name, node, scope)
+    reader.join()
     if not reader.layers:
         reader.by_name(model.graph, operators)
     return reader.layers, reader.aside
@@ -65,34 +69,17 @@ def _onnx(what: str) -> Any:
         raise need("onnx", "files", what) from error
 
 
-def _nodes(graph: Any, path: str, outer: Scope, depth: int) -> Iterator[tuple[str, Any, Scope]]:
-    """Every node of a graph and of the graphs within it, with a name and what it can see."""
-    if depth > _DEPTH:
-        return
-    scope = Scope(dict(outer.tensors), dict(outer.makers), {})
-    for tensor in getattr(graph, "initializer", ()):
-        scope.tensors[tensor.name] = tensor
-    for node in graph.node:
-        for output in node.output:
-            scope.makers[output] = node
-    for k, node in enumerate(graph.node):
-        name = path + (node.name or f"{node.op_type}_{k}")
-        yield name, node, scope
-        for attribute in node.attribute:
-            inner = [attribute.g] if attribute.HasField("g") else list(attribute.graphs)
-            for body in inner:
-                yield from _nodes(body, f"{name}/{attribute.name}/", scope, depth + 1)
-
-
 class _Reader:
     """Collects layers; keeps count of the bytes taken and of the names given."""
 
-    def __init__(self, request: Request, onnx: Any, opsets: dict[str, int]) -> None:
-        self.request, self.onnx, self.opsets = request, onnx, opsets
+    def __init__(self, request: Request, onnx: Any, model: Any) -> None:
+        self.request, self.onnx, self.model = request, onnx, model
+        self.opsets = {x.domain: x.version for x in model.opset_import}
         self.layers: list[Layer] = []
         self.aside: list[Aside] = []
         self.taken = 0
         self.names: set[str] = set()
+        self.nodes: list[tuple[Any, Scope, bool]] = []  # of every layer
 
     def take(self, name: str, node: Any, scope: Scope) -> None:
         """Add the layers of a node, if it is a recurrent one."""
@@ -101,6 +88,7 @@ class _Reader:
             if node.op_type in ("DynamicQuantizeLSTM", "AttnLSTM", "QLinearLSTM"):
                 why = f"{node.domain}.{node.op_type}, which no cell here computes"
                 self.layers.append(refuse(name, "onnx", why))
+                self.nodes.append((node, scope, False))
             return
         name = unused(name, self.names)
         if name in self.request.cells and self.request.cells[name] is None:
@@ -112,6 +100,8 @@ class _Reader:
         if direction not in sides:
             raise FileError(self.request.path, f"{name} has the direction {direction!r}")
         inputs = {key: value for key, value in zip(_INPUTS, node.input, strict=False) if value}
+        ends = ["", "/reverse"] if direction == "bidirectional" else [""]
+        batch_first = bool(attributes.get("layout", 0))
         arrays: dict[str, Array] = {}
         trouble = ""
         for key in ("W", "R", "B", "P"):
@@ -121,8 +111,14 @@ class _Reader:
                     trouble = trouble or f"{key} {value}"
                 else:
                     arrays[key] = value
-        for k, reverse in enumerate(sides[direction]):
-            label = name + ("/reverse" if reverse and direction == "bidirectional" else "")
+        rows = arrays["R"].shape[-1] if "R" in arrays else 0
+        if node.output:
+            names = tuple(name + end for end in ends)
+            scope.sources[node.output[0]] = Source(names, rows, batch_first)
+        scope.words.update(dict.fromkeys(node.output[1:], f"the final state of {name}"))
+        for k, (reverse, end) in enumerate(zip(sides[direction], ends, strict=True)):
+            label = name + end
+            self.nodes.append((node, scope, batch_first))
             why = trouble or _cannot(node.op_type, attributes, k)
             if why:
                 self.layers.append(refuse(label, "onnx", f"{node.op_type}: {why}", reverse=reverse))
@@ -130,6 +126,23 @@ class _Reader:
             one = {key: array[k : k + 1] for key, array in arrays.items()}
             cell = _cell(node.op_type, attributes, arrays)
             self.layers.append(make(label, cell, "onnx", one, reverse=reverse))
+
+    def join(self) -> None:
+        """Give each layer what it reads, and a word on its initial state: the graph says it."""
+        inputs = Inputs(self.onnx, self.model)
+        for k, (node, scope, batch_first) in enumerate(self.nodes):
+            reads, between = inputs.of(node.input[0], scope, batch_first)
+            layer = self.layers[k]._replace(reads=reads, between=between)
+            starts = [value for value in node.input[5:7] if value]
+            words = inputs.words(starts, scope)
+            if any(self._is_stored(value, scope) for value in starts):
+                words = "stored in the model"
+            self.layers[k] = with_start(layer, words)
+
+    def _is_stored(self, value: str, scope: Scope) -> bool:
+        """Whether an initial state is known, and not zeros."""
+        array = self._value(value, scope)
+        return not isinstance(array, str) and bool(array.any())
 
     def by_name(self, graph: Any, operators: Set[str]) -> None:
         """A model without recurrent nodes may be one cell step in plain ones: names may tell."""
@@ -177,7 +190,7 @@ class _Reader:
             return "is an input of the model, so the file does not hold it"
         elif node.op_type == "Constant" and any(a.HasField("t") for a in node.attribute):
             value = self._stored(name, next(a.t for a in node.attribute if a.HasField("t")))
-        elif node.op_type in _MOVES and depth < _DEPTH:
+        elif node.op_type in MOVES and depth < _DEPTH:
             value = self._moved(name, node, scope, depth)
         elif node.op_type.startswith("Dequantize") or node.op_type.startswith("DynamicQuantize"):
             return f"is quantised ({node.op_type}), which is not read here"
@@ -271,42 +284,42 @@ def _cannot(operator: str, attributes: Mapping[str, Any], direction: int) -> str
 
 
 def write(path: Path, layers: list[Layer], forget_bias: float) -> None:
-    """A model of recurrent nodes in sequence, or side by side where the sizes make no sequence.
+    """A model of recurrent nodes, each reading what its layer reads.
 
-    Inputs: ``X (time, batch, input)``, ``sequence_lens (batch,)`` and the initial states
-    ``initial_h`` and ``initial_c``, ``(directions, batch, hidden)``; outputs: ``Y (time, batch,
-    directions * hidden)``, ``Y_h`` and ``Y_c``. With several nodes, states end in ``_0``, ``_1``.
+    Inputs: ``X (time, batch, input)`` of the first node of a chain, ``sequence_lens (batch,)`` and
+    the initial states ``initial_h`` and ``initial_c``, ``(directions, batch, hidden)``; outputs:
+    ``Y (time, batch, directions * hidden)`` of the last of a chain, ``Y_h`` and ``Y_c``. With
+    several nodes, states end in ``_0``, ``_1``; with several chains, ``X`` and ``Y`` do too.
     Numbers are float32, since ONNX Runtime's recurrent kernels are.
     """
     onnx = _onnx("writing an ONNX model")
     levels = stack(layers)
-    chain = is_chain(levels)
+    groups = chains(levels)
     make, kinds = onnx.helper, onnx.TensorProto
     nodes, stored, inputs, outputs = [], [], [], []
     inputs.append(make.make_tensor_value_info("sequence_lens", kinds.INT32, ["batch"]))
     stored.append(onnx.numpy_helper.from_array(np.array([0, 0, -1]), "rows"))
 
-    def told(name: str, shape: list[Any]) -> Any:
+    def value(name: str, shape: list[Any]) -> Any:
         return make.make_tensor_value_info(name, kinds.FLOAT, shape)
 
-    x = "X"
-    for k, level in enumerate(levels):
-        end = f"_{k}" if len(levels) > 1 else ""
-        side = "" if chain else end
-        if k == 0 or not chain:
-            x = "X" + side
-            inputs.append(told(x, ["time", "batch", level.input_size]))
-        weights = _weights(level)
-        stored += [onnx.numpy_helper.from_array(a, key + end) for key, a in weights.items()]
-        shape = [len(level.layers), "batch", level.hidden_size]
-        inputs += [told(f"initial_{part}{end}", shape) for part in level.states]
-        outputs += [told(f"Y_{part}{end}", shape) for part in level.states]
-        last = k == len(levels) - 1 or not chain
-        y = "Y" + side if last else f"x{end}"
-        nodes += _level_nodes(make, level, x, y, end, weights)
-        x = y
-        if last:
-            outputs.append(told(y, ["time", "batch", level.output_size]))
+    k = 0
+    for group in groups:
+        side = f"_{k}" if len(groups) > 1 else ""
+        x = "X" + side
+        inputs.append(value(x, ["time", "batch", group[0].input_size]))
+        for level in group:
+            end = f"_{k}" if len(levels) > 1 else ""
+            k += 1
+            weights = _weights(level)
+            stored += [onnx.numpy_helper.from_array(a, key + end) for key, a in weights.items()]
+            shape = [len(level.layers), "batch", level.hidden_size]
+            inputs += [value(f"initial_{part}{end}", shape) for part in level.states]
+            outputs += [value(f"Y_{part}{end}", shape) for part in level.states]
+            y = "Y" + side if level is group[-1] else f"x{end}"
+            nodes += _level_nodes(make, level, x, y, end, weights)
+            x = y
+        outputs.append(value(x, ["time", "batch", group[-1].output_size]))
     graph = make.make_graph(nodes, "lstmbook", inputs, outputs, stored)
     model = make.make_model(graph, opset_imports=[make.make_opsetid("", 14)], ir_version=8)
     onnx.checker.check_model(model)

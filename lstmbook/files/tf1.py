@@ -12,7 +12,7 @@ from ..cells._activations import Array
 from ._base import Aside, FileError, Layer, Request, first_line, joined, natural, need, no_floats
 from ._graph import graph_of, meta_of, saved_model_of
 from ._names import FOREIGN, sort_out
-from ._stack import exported, is_chain, stack
+from ._stack import Level, chains, exported, stack
 
 
 def read(request: Request) -> tuple[list[Layer], list[Aside]]:
@@ -180,16 +180,27 @@ def _scopes(layers: list[Layer]) -> list[str]:
     if all(layer.layout.startswith("tf1") for layer in layers):
         return [layer.name for layer in layers]
     levels = stack(layers, rf"(?i)bw|backward_.*|({FOREIGN.pattern})(_\d+)?")
-    many, scopes = len(levels) > 1, []
-    for k, level in enumerate(levels):
-        cell = _DEFAULT.get(level.cell, level.cell)
-        if level.bidirectional:
-            above = f"stack_bidirectional_rnn/cell_{k}/" * many + "bidirectional_rnn"
-            scopes += [f"{above}/{side}/{cell}" for side in ("fw", "bw")]
-        elif level.layers[0].reverse:  # TensorFlow has no backward half alone
-            scopes.append(f"{level.name}/bw/{cell}")
-        elif many and is_chain(levels) and not any(other.bidirectional for other in levels):
-            scopes.append(f"rnn/multi_rnn_cell/cell_{k}/{cell}")
-        else:
-            scopes.append(f"{level.name}/{cell}" if many else f"rnn/{cell}")
-    return scopes
+    scopes: dict[str, str] = {}
+    # TensorFlow has no backward half alone, and so none in a stack
+    groups = chains(levels, alone=_is_backward)
+    for group in groups:
+        stacked = len(group) > 1 and len({level.bidirectional for level in group}) == 1
+        for k, level in enumerate(group):
+            if stacked:
+                kind = "stack_bidirectional_rnn" if level.bidirectional else "rnn/multi_rnn_cell"
+                above = [group[0].name] * (len(groups) > 1) + [kind, f"cell_{k}"]
+            elif len(levels) > 1 or _is_backward(level):
+                above = [level.name]
+            else:
+                above = ["rnn"] * (not level.bidirectional)
+            sides = [["bw"] * _is_backward(level)]
+            if level.bidirectional:
+                sides = [["bidirectional_rnn", "fw"], ["bidirectional_rnn", "bw"]]
+            for layer, side in zip(level.layers, sides, strict=True):
+                cell = _DEFAULT.get(level.cell, level.cell)
+                scopes[layer.name] = "/".join([*above, *side, cell])
+    return [scopes[layer.name] for layer in layers]
+
+
+def _is_backward(level: Level) -> bool:
+    return level.layers[0].reverse and not level.bidirectional

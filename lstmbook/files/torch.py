@@ -15,7 +15,7 @@ import numpy as np
 from ..cells._activations import Array
 from ._base import Aside, FileError, Layer, Request, first_line, joined, natural, need, no_floats
 from ._names import sort_out
-from ._stack import exported, is_chain, stack
+from ._stack import Level, chains, exported, stack
 
 _BYTES = {"F16": 2, "BF16": 2, "F32": 4, "F64": 8}
 
@@ -145,8 +145,9 @@ def _words(torch: Any, tensor: Any) -> str:
 def write(path: Path, layers: list[Layer], forget_bias: float) -> None:
     """A state dict: ``.safetensors``, or PyTorch's own ``.pt`` and ``.pth``.
 
-    Layers that make up one ``nn.RNN``, ``nn.LSTM`` or ``nn.GRU`` have its names as they are, such
-    as ``weight_ih_l0``; else each has its name in front, such as ``encoder.weight_ih_l0``.
+    A chain of layers that makes up one ``nn.RNN``, ``nn.LSTM`` or ``nn.GRU`` has its names as they
+    are, such as ``weight_ih_l0``; with others beside it, and else, each has its name in front, such
+    as ``encoder.weight_ih_l0``.
     """
     levels = stack(layers)
     for level in levels:
@@ -156,14 +157,18 @@ def write(path: Path, layers: list[Layer], forget_bias: float) -> None:
                 f"PyTorch has no module for a backward layer alone, as {level.name} is; with "
                 "layer._replace(reverse=False) it is written, and the sequences are yours to turn",
             )
-    kinds = {(level.cell, level.hidden_size, level.bidirectional) for level in levels}
-    one = is_chain(levels) and len(kinds) == 1
+    modules = [
+        module
+        for group in chains(levels)
+        for module in ([group] if len({_module(x) for x in group}) == 1 else [[x] for x in group])
+    ]
     tables = []
-    for k, level in enumerate(levels):
-        prefix, number = ("", k) if one else (f"{level.name}.", 0)
-        for half in level.layers:
-            own = exported(half, "torch", layer=number, reverse=half.reverse)
-            tables.append({prefix + name: np.ascontiguousarray(a) for name, a in own.items()})
+    for module in modules:
+        prefix = f"{module[0].name}." if len(modules) > 1 else ""
+        for number, level in enumerate(module):
+            for half in level.layers:
+                own = exported(half, "torch", layer=number, reverse=half.reverse)
+                tables.append({prefix + name: np.ascontiguousarray(a) for name, a in own.items()})
     arrays = joined(path, tables)
     if path.suffix == ".safetensors":
         try:
@@ -177,3 +182,8 @@ def write(path: Path, layers: list[Layer], forget_bias: float) -> None:
     except ImportError as error:
         raise need("PyTorch", "torch", "writing a .pt file (not .safetensors)") from error
     torch.save({name: torch.from_numpy(array) for name, array in arrays.items()}, str(path))
+
+
+def _module(level: Level) -> tuple[str, int, bool]:
+    """What all layers of one module of PyTorch have in common."""
+    return level.cell, level.hidden_size, level.bidirectional

@@ -1,0 +1,198 @@
+"""What each recurrent layer of a TensorFlow 1 graph reads.
+
+Of a layer's step two values are known by its weights: its input and its previous output. The input
+is followed back; where it comes, moved about alone, to what another layer gets as its own previous
+output, it reads that layer. Nothing is run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from ._graph import Graph
+
+_PASSED = ("Identity", "Enter", "RefEnter", "StopGradient", "PreventGradient", "Snapshot")
+_NO_OUTPUTS = ("Const", "Placeholder", "Fill", "Zeros", "Split", "Slice")
+# What is named of all that stands between two layers
+_COMPUTES: tuple[str, ...] = (
+    "MatMul",
+    "BatchMatMul",
+    "BatchMatMulV2",
+    "Add",
+    "AddV2",
+    "BiasAdd",
+    "Sub",
+    "Mul",
+)
+_COMPUTES += ("Tanh", "Sigmoid", "Relu", "Softmax", "RandomUniform", "Gather", "GatherV2", "Conv2D")
+_COMPUTES += ("ArgMax", "Mean", "Max", "Tile")
+# Operators that are a whole step, or a whole run: the places of their input and of their previous
+# output, and of the output among what they give
+_FUSED = {"LSTMBlockCell": (0, 2, 6), "GRUBlockCell": (0, 1, 3), "BlockLSTM": (1, 3, 6)}
+_MOST = 3000  # nodes that are looked at behind one input
+
+
+class _Step(NamedTuple):
+    """One step of a layer in the graph: a loop has one, an unrolled network one for each time."""
+
+    x: str
+    h: str  # the previous output
+    output: str | None = None  # the output, where the operator says it
+
+
+class Reads:
+    """What the layers of a graph read."""
+
+    def __init__(self, graph: Graph, kernels: Mapping[str, tuple[str, str]]) -> None:
+        """``kernels`` has of every layer the variable of its weights: for inputs, for outputs."""
+        self.graph = graph
+        self.steps = {name: list(self._steps(*pair)) for name, pair in kernels.items()}
+        self.outputs: dict[str, str] = {}  # a value -> the layer whose output it is
+        for name, steps in self.steps.items():
+            for step in steps:
+                value = step.output or self._origin(step.h, previous=True)[0]
+                if self._op(value) not in (
+                    "Const",
+                    "Placeholder",
+                    "Fill",
+                    "Zeros",
+                    "Split",
+                    "Slice",
+                ):
+                    self.outputs[value] = name
+
+    def of(self, name: str, backward: Mapping[str, bool]) -> tuple[tuple[str, ...], str] | None:
+        """The layers that a layer reads and nothing else, or what it reads; None if unknown.
+
+        ``backward`` says of every layer whether it runs backward.
+        """
+        steps = self.steps.get(name, [])
+        if not steps or name not in self.outputs.values():
+            return None
+        found = [self._whole(step.x, name, backward) for step in steps]
+        # The output of the last step of an unrolled network is nobody's previous output
+        known = [layers for layers in found if layers]
+        if len(known) >= max(1, len(steps) - 1) and len(set(known)) == 1:
+            return known[0], ""
+        return (), self._words(steps[-1].x, name)
+
+    def _whole(self, x: str, name: str, backward: Mapping[str, bool]) -> tuple[str, ...]:
+        """The layers whose outputs, side by side, are an input; none if it is something else."""
+        value, turns = self._origin(x)
+        node = self.graph.nodes.get(_name(value))
+        parts = [(value, turns)]
+        if node is not None and node.op in ("ConcatV2", "Concat") and value not in self.outputs:
+            inputs = list(node.input[:-1] if node.op == "ConcatV2" else node.input[1:])
+            parts = [(end, turns + more) for end, more in map(self._origin, inputs)]
+        layers = [(self.outputs.get(end), number) for end, number in parts]
+        right = (
+            layer is not None and number % 2 == (backward[layer] != backward[name])
+            for layer, number in layers
+        )
+        return tuple(str(layer) for layer, _ in layers) if all(right) else ()
+
+    def _origin(self, value: str, previous: bool = False) -> tuple[str, int]:
+        """Where a value comes from, moved about alone; and how often it is turned in time.
+
+        With ``previous`` that is the value of the step before, in a loop.
+        """
+        turns = 0
+        for _ in range(_MOST):
+            node = self.graph.nodes.get(_name(value))
+            if node is None:
+                break
+            if node.op in ("ReverseSequence", "ReverseV2"):
+                turns += 1
+            after = self._before(node, previous)
+            if after is None:
+                break
+            value = _value(after)
+        return value, turns
+
+    def _before(self, node: Any, previous: bool) -> str | None:
+        """The value that a node hands on."""
+        if node.op in (*_PASSED, "Transpose", "ReverseSequence", "ReverseV2"):
+            return str(node.input[0])
+        if node.op in ("Select", "SelectV2"):  # where a sequence has ended, and where it has not
+            return str(node.input[2])
+        if node.op == "TensorArrayReadV3":
+            return self._through(node.input[2], ("Enter",), "TensorArrayScatterV3")
+        if node.op == "TensorArrayGatherV3":
+            loop = ("Exit", "Switch", "Merge", "NextIteration")
+            return self._through(node.input[2], loop, "TensorArrayWriteV3")
+        if previous and node.op in ("Switch", "NextIteration"):
+            return str(node.input[0])
+        return self._next(node) if previous and node.op == "Merge" else None
+
+    def _through(self, value: str, path: tuple[str, ...], end: str) -> str | None:
+        """What is written into an array of tensors, by the value that stands for the array."""
+        for op in path:
+            node = self.graph.nodes.get(_name(value))
+            if node is None or node.op != op:
+                return None
+            value = str(self._next(node) if op == "Merge" else node.input[0])
+        node = self.graph.nodes.get(_name(value))
+        return str(node.input[2]) if node is not None and node.op == end else None
+
+    def _next(self, merge: Any) -> str | None:
+        """Of the inputs of a loop's Merge, the one of the step before."""
+        ops = {str(value): self._op(value) for value in merge.input}
+        return next((value for value, op in ops.items() if op == "NextIteration"), None)
+
+    def _steps(self, kernel: str, recurrent: str) -> Iterator[_Step]:
+        hs = {}
+        for node in self.graph.users(recurrent):
+            if node.op == "MatMul":
+                hs[node.name.rpartition("/")[0]] = str(node.input[0])
+        for node in self.graph.users(kernel):
+            if node.op in _FUSED:
+                places = _FUSED[node.op]
+                x, previous = (str(node.input[k]) for k in places[:2])
+                yield _Step(x, previous, f"{node.name}:{places[2]}")
+            elif node.op == "MatMul":
+                both = self.graph.nodes.get(_name(self._origin(node.input[0])[0]))
+                if kernel != recurrent:
+                    h = hs.get(node.name.rpartition("/")[0])
+                    if h is not None:
+                        yield _Step(node.input[0], h)
+                elif both is not None and both.op in ("ConcatV2", "Concat"):
+                    values = both.input[:2] if both.op == "ConcatV2" else both.input[1:3]
+                    yield _Step(*map(str, values))
+
+    def _words(self, x: str, name: str) -> str:
+        """What stands before an input, and which layers before that; empty if there is none."""
+        waiting = [_value(x)]
+        seen: set[str] = set()
+        operators: dict[str, None] = {}
+        layers: dict[str, None] = {}
+        while waiting and len(seen) < _MOST:
+            value = waiting.pop(0)
+            layer = self.outputs.get(value)
+            if layer == name:
+                continue
+            if layer is not None:
+                layers[layer] = None
+                continue
+            node = self.graph.nodes.get(_name(value))
+            if node is None or node.name in seen:
+                continue
+            seen.add(node.name)
+            operators |= {node.op: None} if node.op in _COMPUTES else {}
+            waiting += [_value(v) for v in node.input if not v.startswith("^")]
+        if not layers:
+            return ""
+        what = ", ".join(operators) or "a final state, or another order,"
+        return f"{what} of {' and '.join(layers)}"
+
+    def _op(self, value: str) -> str:
+        node = self.graph.nodes.get(_name(value))
+        return "" if node is None else str(node.op)
+
+
+def _name(value: str) -> str:
+    return value.partition(":")[0]
+
+
+def _value(value: str) -> str:
+    return value.removesuffix(":0")
