@@ -282,11 +282,15 @@ def _info(arguments: argparse.Namespace) -> int:
         _print_layers(found.layers)
     else:
         print("no recurrent layer in it")
-    if found.aside:
-        print("\nleft aside:")
-        for item in found.aside:
-            print(f"  {item.name}: {item.why}")
+    _print_aside(found.aside)
     return OK
+
+
+def _print_aside(aside: Sequence[Any]) -> None:
+    if aside:
+        print("\nleft aside:")
+    for item in aside:
+        print(f"  {item.name}: {item.why}")
 
 
 def _contents(arguments: argparse.Namespace) -> Any:
@@ -396,9 +400,11 @@ def _convert(arguments: argparse.Namespace) -> int:
     code = OK if done.ok else REFUSED
     if arguments.json:
         result = {"ok": done.ok, "to": done.to, "written": [str(path) for path in done.written]}
-        _print_json(result | {"cells": done.cells, "certificate": done.certificate.to_dict()})
+        result |= {"cells": done.cells, "certificate": done.certificate.to_dict()}
+        _print_json(result | {"aside": [item._asdict() for item in done.aside]})
         return code
     print(done.certificate)
+    _print_aside(done.aside)
     if not done.ok:
         print(f"\nrefused: over the tolerance of {arguments.tolerance:g}; nothing was written")
         return code

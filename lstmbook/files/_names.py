@@ -117,7 +117,7 @@ def _with_inputs(
 
 def _forward(name: str) -> str:
     """What the names of the two halves of a layer have in common."""
-    return re.sub(r"(?i)(^|/)([fb]w|(for|back)ward_layer)/.*|_reverse$", "", name)
+    return re.sub(r"(?i)(^|/)([fb]w|(for|back)ward_layer)(/.*|$)|_reverse$", "", name)
 
 
 # PyTorch

@@ -91,6 +91,15 @@ class Inputs:
         ]
         return " and ".join(dict.fromkeys(found))
 
+    def stored(self, values: Iterable[str], scope: Scope) -> Iterator[Any]:
+        """The tensors of the file that initial states are made of."""
+        for value in values:
+            nodes = _behind(value, scope, shapes=False)[0]
+            for name in {value, *(x for node in nodes for x in node.input)} & scope.tensors.keys():
+                yield scope.tensors[name]
+            for node in nodes:
+                yield from (a.t for a in node.attribute if a.HasField("t"))
+
     def _only_moves(
         self, nodes: list[Any], scope: Scope, source: str, value: str, batch_first: bool
     ) -> bool:

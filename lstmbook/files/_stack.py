@@ -56,7 +56,8 @@ class Level(NamedTuple):
 
 
 _SIDE = re.compile(
-    r"(?i)(?<![a-z])(fw|bw)(?![a-z])|(forward|backward)_(?=[^/]*$)|[/_]reverse$|-(forward|reverse)$"
+    r"(?i)(?<![a-z])(fw|bw)(?![a-z])|(forward|backward)_layer|(forward|backward)_(?=[^/]*$)"
+    r"|[/_]reverse$|-(forward|reverse)$"
 )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..layouts import LayoutError
-from . import Layer, contents, read, write
+from . import Aside, Layer, contents, read, write
 from ._base import MAX_BYTES
 from ._stack import chained
 from .certificate import TOLERANCE, Certificate, certify
@@ -29,6 +29,7 @@ class Conversion(NamedTuple):
     certificate: Certificate
     to: str
     cells: dict[str, str]  # what `read` must be told to find all layers of the new file
+    aside: tuple[Aside, ...] = ()  # what of the source is not in it, recurrent layers among it
 
     @property
     def ok(self) -> bool:
@@ -121,7 +122,9 @@ def convert(
             )  # fmt: skip
     except _NotEqualError:
         pass
-    return Conversion(tuple(written), certificates[0], to, untold)
+    names = {layer.name for layer in chosen}
+    others = (Aside(x.name, "not chosen") for x in found.layers if x.name not in names)
+    return Conversion(tuple(written), certificates[0], to, untold, (*others, *found.aside))
 
 
 class _NotEqualError(Exception):

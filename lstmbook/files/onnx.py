@@ -134,15 +134,17 @@ class _Reader:
             reads, between = inputs.of(node.input[0], scope, batch_first)
             layer = self.layers[k]._replace(reads=reads, between=between)
             starts = [value for value in node.input[5:7] if value]
-            words = inputs.words(starts, scope)
-            if any(self._is_stored(value, scope) for value in starts):
-                words = "stored in the model"
-            self.layers[k] = with_start(layer, words)
+            layer = with_start(layer, inputs.words(starts, scope))
+            if any(map(self._is_stored, inputs.stored(starts, scope))):
+                layer = assume(
+                    layer, "begins with zeros: the initial state in the file is left out"
+                )
+            self.layers[k] = layer
 
-    def _is_stored(self, value: str, scope: Scope) -> bool:
-        """Whether an initial state is known, and not zeros."""
-        array = self._value(value, scope)
-        return not isinstance(array, str) and bool(array.any())
+    def _is_stored(self, tensor: Any) -> bool:
+        """Whether a tensor behind an initial state has numbers other than zero."""
+        array = self._stored(tensor.name, tensor)
+        return not isinstance(array, str) and array.dtype.kind == "f" and bool(array.any())
 
     def by_name(self, graph: Any, operators: Set[str]) -> None:
         """A model without recurrent nodes may be one cell step in plain ones: names may tell."""
