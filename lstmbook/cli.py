@@ -30,7 +30,7 @@ OK, REFUSED, BAD = 0, 1, 2
 
 _TARGETS = ("keras", "torch", "onnx", "tf1", "npz")
 # What is imported before a file of a kind is read or written: it talks while it is imported.
-_TALKERS = {"tf1": "tensorflow", "keras": "keras"}
+_TALKERS = {"tf1": "tensorflow", "frozen": "tensorflow", "keras": "keras"}
 
 _CODES = """
 exit codes:

@@ -1,9 +1,9 @@
 """Weights from files and to files: every recurrent layer that a file holds, ready to run.
 
-`read` takes TensorFlow 1 checkpoints, Keras files (``.keras``, ``.weights.h5``, ``.h5``), ONNX
+`read` takes TensorFlow checkpoints, SavedModels and frozen graphs (``.pb``), Keras files (``.keras``, ``.weights.h5``, ``.h5``), ONNX
 models, PyTorch state dicts (``.safetensors``, ``.pt``) and ``.npz``; `write` writes them. What a
-file is, its bytes tell, not its name; ONNX alone has no bytes of its own, and is known by its
-ending. Nothing is ever unpickled, no link out of a file is followed, and a file that claims more
+file is, its bytes tell, not its name; ONNX and frozen graphs alone have no bytes of their own, and
+are known by their endings. Nothing is ever unpickled, no link out of a file is followed, and a file that claims more
 than ``max_bytes`` is refused before memory is taken.
 """
 
@@ -38,6 +38,7 @@ __all__ = [
 # How each kind is called, which module reads it, and by which function.
 _READERS = {
     "tf1": ("TensorFlow checkpoint", "tf1", "read"),
+    "frozen": ("frozen TensorFlow graph", "frozen", "read"),
     "keras": ("Keras", "keras", "read"),
     "onnx": ("ONNX", "onnx", "read"),
     "safetensors": ("safetensors", "torch", "read_safetensors"),
@@ -259,16 +260,22 @@ _REFUSED = {
     b"\x93NUMPY": "is one array without a name (.npy); an .npz, with names, is read",
     b"\x80": "is a pickle, or begins like one: nothing is unpickled here",
 }
-_NAMES = {".onnx": "onnx", ".safetensors": "safetensors", ".npz": "npz", ".keras": "keras"}
+_NAMES = {
+    ".onnx": "onnx",
+    ".pb": "frozen",
+    ".safetensors": "safetensors",
+    ".npz": "npz",
+    ".keras": "keras",
+}
 _NAMES |= {".h5": "keras", ".hdf5": "keras", ".pt": "torch", ".pth": "torch", ".bin": "torch"}
 _TABLE = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"  # at the end of what TensorFlow's Saver writes
 
 
 def kind(path: str | PathLike[str]) -> str:
-    """What a file is, by what is in it: tf1, keras, onnx, torch, safetensors or npz."""
+    """What a file is, by what is in it: tf1, frozen, keras, onnx, torch, safetensors or npz."""
     path = Path(path)
     try:
-        if path.is_dir():
+        if path.is_dir() or path.name == "saved_model.pb":
             return "tf1"
         if re.search(r"\.(index|meta|data-\d{5}-of-\d{5})$", path.name) or (
             path.with_name(path.name + ".index").exists() and not path.exists()
@@ -305,8 +312,8 @@ def kind(path: str | PathLike[str]) -> str:
     if last == _TABLE:
         return "tf1"
     expected = _NAMES.get(path.suffix.lower())
-    if expected == "onnx":
-        return "onnx"
+    if expected in ("onnx", "frozen"):
+        return expected
     names = "TensorFlow checkpoint, Keras, ONNX (.onnx), safetensors, PyTorch, .npz"
     claim = f"its name says {_READERS[expected][0]}, but " if expected else ""
     raise FileError(path, f"{claim}it begins with {first[:8]!r}, which is none of: {names}")

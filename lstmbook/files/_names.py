@@ -392,7 +392,7 @@ def _settle(
     sizes = _candidates(shapes)
     if facts.kind in sizes:
         return built(facts.kind, f"{facts.kind} by {graph}")
-    objects = any(name.endswith(_OBJECT) for name in names.values())  # Keras layers, then
+    objects = any(name in (request.variables or ()) for name in names.values())  # of Keras
     if (
         objects
         or facts.kind == "dense"
@@ -472,7 +472,7 @@ def _release(request: Request, kernel: str) -> Release:
     variable = request.variables.get(kernel, "" if kernel.endswith(_OBJECT) else kernel)
     if not variable:
         return Release()
-    if CELL_NAME.fullmatch(variable.split("/")[-2:][0]) and kernel.endswith(_OBJECT):
+    if CELL_NAME.fullmatch(variable.split("/")[-2:][0]) and kernel in request.variables:
         return Release("sigmoid", "TensorFlow since 2.2")
     return Release("", "TensorFlow's Keras", "the program that wrote it tells")
 

@@ -34,6 +34,7 @@ from ._base import (
 )
 from ._keras_config import (
     Found,
+    Pairs,
     config_beside,
     fitted,
     is_config,
@@ -44,7 +45,16 @@ from ._keras_config import (
     read_config,
 )
 from ._keras_graph import Signal, reads_of
-from ._keras_layer import CELL_NAME, NUMBERED, Leaf, by_arrays, by_config, release_of, side_of
+from ._keras_layer import (
+    CELL_NAME,
+    NUMBERED,
+    Leaf,
+    Release,
+    by_arrays,
+    by_config,
+    release_of,
+    side_of,
+)
 from ._stack import Level, chains, exported, stack
 
 _DEPTH = 64  # of groups within groups
@@ -78,41 +88,48 @@ def read(request: Request) -> tuple[list[Layer], list[Aside]]:
         if source:
             pairs, more = fitted(request, pairs, leaves, named)
             source += more
-        reads, starts = reads_of(config) if config else ({}, {})
-        names: dict[tuple[str, ...], str] = {}  # of the layers, by their places
-        layers, aside, taken = [], others, 0
-        for group, leaf in pairs:
-            name = _name(group, leaf if not source else None, found)
-            if not group.recurrent:
-                kind = f"{leaf.kind}: " if leaf else ""
-                shapes = {key: tuple(data.shape) for key, data in group.arrays.items()}
-                aside.append(Aside(name, kind + shapes_in_words(shapes)))
-                continue
-            if name in request.cells and request.cells[name] is None:
-                aside.append(Aside(name, "left aside, as asked for"))
-                continue
-            taken += sum(
-                math.prod(data.shape) * data.dtype.itemsize for data in group.arrays.values()
-            )
-            request.fit(taken, f"{name}, with what was read before,")
-            stored = {key: _array(request, data) for key, data in group.arrays.items()}
-            arrays = {
-                today: np.concatenate([stored[key] for key in keys], axis=-1)
-                if len(keys) > 1
-                else stored[keys[0]]
-                for today, keys in group.parts.items()
-            }
-            if leaf:
-                names[leaf.place] = name
-                layer = by_config(request, name, leaf, arrays, release, source)
-                layers.append((leaf.place, with_start(layer, starts.get(leaf.place, ""))))
-            else:
-                reverse, side = side_of(group.names, group.place)
-                layer = by_arrays(
-                    request, name, arrays, reverse=reverse, release=release, side=side
-                )
-                layers.append(((), layer))
-    return [_with_input(layer, reads.get(place), names) for place, layer in layers], aside
+        return layers_of(request, pairs, config, release, source, others), others
+
+
+def layers_of(
+    request: Request, pairs: Pairs, config: Any, release: Release, source: str, others: list[Aside]
+) -> list[Layer]:
+    """The recurrent layers of arrays and what a configuration says of them.
+
+    What is none of them joins the others.
+    """
+    reads, starts = reads_of(config) if config else ({}, {})
+    found = [group for group, _ in pairs]
+    names: dict[tuple[str, ...], str] = {}  # of the layers, by their places
+    layers, taken = [], 0
+    for group, leaf in pairs:
+        name = _name(group, leaf if not source else None, found)
+        if not group.recurrent:
+            kind = f"{leaf.kind}: " if leaf else ""
+            shapes = {key: tuple(data.shape) for key, data in group.arrays.items()}
+            others.append(Aside(name, kind + shapes_in_words(shapes)))
+            continue
+        if name in request.cells and request.cells[name] is None:
+            others.append(Aside(name, "left aside, as asked for"))
+            continue
+        taken += sum(math.prod(data.shape) * data.dtype.itemsize for data in group.arrays.values())
+        request.fit(taken, f"{name}, with what was read before,")
+        stored = {key: _array(request, data) for key, data in group.arrays.items()}
+        arrays = {
+            today: np.concatenate([stored[key] for key in keys], axis=-1)
+            if len(keys) > 1
+            else stored[keys[0]]
+            for today, keys in group.parts.items()
+        }
+        if leaf:
+            names[leaf.place] = name
+            layer = by_config(request, name, leaf, arrays, release, source)
+            layers.append((leaf.place, with_start(layer, starts.get(leaf.place, ""))))
+        else:
+            reverse, side = side_of(group.names, group.place)
+            layer = by_arrays(request, name, arrays, reverse=reverse, release=release, side=side)
+            layers.append(((), layer))
+    return [_with_input(layer, reads.get(place), names) for place, layer in layers]
 
 
 def _with_input(layer: Layer, signal: Signal | None, names: Mapping[tuple[str, ...], str]) -> Layer:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import importlib
 import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..cells._activations import Array
 from ._base import Aside, FileError, Layer, Request, first_line, joined, natural, need, no_floats
 from ._graph import graph_of, meta_of, saved_model_of
+from ._keras_layer import Release
 from ._names import FOREIGN, sort_out
+from ._saved_model import Variable, keras_metadata, paired
 from ._stack import Level, chains, exported, stack
+from .keras import layers_of
 
 
 def read(request: Request) -> tuple[list[Layer], list[Aside]]:
@@ -20,36 +24,45 @@ def read(request: Request) -> tuple[list[Layer], list[Aside]]:
     reader, prefix = _open(request)
     dtypes = reader.get_variable_to_dtype_map()
     every = reader.get_variable_to_shape_map()
-    names = sorted(every, key=natural)
-    shapes = {name: tuple(every[name]) for name in names if dtypes[name].is_floating}
+    variables = _variables(request, reader) if _OBJECTS in dtypes else {}
+    keys = {name: name for name in sorted(every, key=natural) if name != _OBJECTS}
+    if variables:
+        keys = _renamed(keys, variables)
+        variables |= {name: variables[key] for name, key in keys.items() if key in variables}
+    floats = {name: key for name, key in keys.items() if dtypes[key].is_floating}
+    shapes = {name: tuple(every[key]) for name, key in floats.items()}
     others = {
-        name: no_floats(dtypes[name].name, every[name])
-        for name in names
-        if name not in shapes and name != _OBJECTS
+        name: no_floats(dtypes[key].name, every[key])
+        for name, key in keys.items()
+        if name not in floats
     }
     data = _data_of(prefix)
     stored = sum(path.stat().st_size for path in data)
+    sizes = {name: math.prod(shapes[name]) * dtypes[key].size for name, key in floats.items()}
 
     def get(name: str) -> Array:
-        size = math.prod(shapes[name]) * dtypes[name].size
-        if data and size > stored:
+        if data and sizes[name] > stored:
             raise FileError(
                 request.path,
-                f"is damaged: {name} {shapes[name]} takes {size:,} bytes, "
+                f"is damaged: {name} {shapes[name]} takes {sizes[name]:,} bytes, "
                 f"and the data files have {stored:,}",
             )
-        array: Array = reader.get_tensor(name)
+        array: Array = reader.get_tensor(floats[name])
         return array
 
-    sizes = {name: math.prod(shape) * dtypes[name].size for name, shape in shapes.items()}
-    request = request._replace(
-        graph=graph_of(prefix, request.max_bytes),
-        variables=_variables(request, reader) if _OBJECTS in dtypes else {},
-    )
+    request = request._replace(graph=graph_of(prefix, request.max_bytes), variables=variables)
+    config = keras_metadata(request, prefix)
+    if config:
+        kept = [name for name in floats if not _OPTIMIZER.search(name)]
+        parts = [Variable(name, shapes[name], dtypes[keys[name]], get) for name in kept]
+        aside = [Aside(name, why) for name, why in others.items() if not _OPTIMIZER.search(name)]
+        return layers_of(request, paired(parts, config), config, Release(), "", aside), aside
     return sort_out(request, shapes, request.counting(sizes, get), others)
 
 
 _OBJECTS = "_CHECKPOINTABLE_OBJECT_GRAPH"
+_OPTIMIZER = re.compile(r"^(optimizer|keras_api)/|/\.OPTIMIZER_SLOT/")  # and metrics
+_NUMBERED = re.compile(r"(?:(?P<owner>.+)/)?(?:_all_)?variables/\d+/.ATTRIBUTES/VARIABLE_VALUE")
 
 
 def _variables(request: Request, reader: Any) -> dict[str, str]:
@@ -61,6 +74,31 @@ def _variables(request: Request, reader: Any) -> dict[str, str]:
     return {
         value.checkpoint_key: value.full_name for node in graph.nodes for value in node.attributes
     }
+
+
+def _renamed(keys: Mapping[str, str], variables: Mapping[str, str]) -> dict[str, str]:
+    """The keys of a SavedModel by the names of the program, where a number is all they say.
+
+    A name that stands for two variables of one list says nothing: then the keys stay.
+    """
+    names: dict[str, str] = {}
+    for key in keys:
+        match = _NUMBERED.fullmatch(key)
+        name = variables.get(key, "").removesuffix(":0") if match else ""
+        owner = f"{match['owner']}/" if match and match["owner"] else ""
+        name = owner + name if name else key
+        lists = {
+            other.split("/.ATTR")[0].rpartition("/")[0] for other in (key, names.get(name, key))
+        }
+        if name in names and len(lists) == 1:
+            return dict(keys)
+        names.setdefault(name, key)
+    return names
+
+
+def _list_of(key: str) -> str:
+    """The list that a numbered key is in."""
+    return re.sub(r"\d+/\.ATTRIBUTES/.*", "", key)
 
 
 def _open(request: Request) -> tuple[Any, Path]:
@@ -90,6 +128,8 @@ def _data_of(prefix: Path) -> list[Path]:
 
 def _prefix(path: Path) -> Path:
     """What TensorFlow calls a checkpoint: the path without ``.index``, ``.data-…``, ``.meta``."""
+    if path.name == "saved_model.pb":
+        path = path.parent
     if path.is_dir():
         return _newest(path)
     name = _PART.sub("", path.name)
