@@ -1,10 +1,11 @@
 """Weights from files and to files: every recurrent layer that a file holds, ready to run.
 
-`read` takes TensorFlow checkpoints, SavedModels and frozen graphs (``.pb``), Keras files (``.keras``, ``.weights.h5``, ``.h5``), ONNX
-models, PyTorch state dicts (``.safetensors``, ``.pt``) and ``.npz``; `write` writes them. What a
-file is, its bytes tell, not its name; ONNX and frozen graphs alone have no bytes of their own, and
-are known by their endings. Nothing is ever unpickled, no link out of a file is followed, and a file that claims more
-than ``max_bytes`` is refused before memory is taken.
+`read` takes TensorFlow checkpoints, SavedModels and frozen graphs (``.pb``), Keras files
+(``.keras``, ``.weights.h5``, ``.h5``), ONNX models, PyTorch state dicts (``.safetensors``, ``.pt``)
+and ``.npz``; `write` writes them. What a file is, its bytes tell, not its name; ONNX and frozen
+graphs alone have no bytes of their own, and are known by their endings. Nothing is ever unpickled,
+no link out of a file is followed, and a file that claims more than ``max_bytes`` is refused before
+memory is taken.
 """
 
 from __future__ import annotations
@@ -267,7 +268,8 @@ _NAMES = {
     ".npz": "npz",
     ".keras": "keras",
 }
-_NAMES |= {".h5": "keras", ".hdf5": "keras", ".pt": "torch", ".pth": "torch", ".bin": "torch"}
+_NAMES |= {".h5": "keras", ".hdf5": "keras", ".pt": "torch", ".pth": "torch"}
+_NAMES |= {".bin": "torch"}
 _TABLE = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"  # at the end of what TensorFlow's Saver writes
 
 

@@ -107,7 +107,8 @@ def _model(value: Any) -> Any:
     if not isinstance(value, dict):
         return None
     if isinstance(value.get("layers"), list):
-        value = {"class_name": "Model", "config": value}
+        called = any(isinstance(x, dict) and "inbound_nodes" in x for x in value["layers"])
+        value = {"class_name": "Model" if called else "Sequential", "config": value}
     own = value.get("config")
     inner = own.get("layers") if isinstance(own, dict) else own
     layers = inner if isinstance(inner, list) else []

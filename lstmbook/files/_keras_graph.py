@@ -55,7 +55,9 @@ class _Calls:
         places = list(placed(layers, (*place, "layers")))
         if any(layer.get("inbound_nodes") for layer, _ in places) and isinstance(own, dict):
             return _Functional(self, own, places, inputs, depth).outputs()
-        for layer, where in places:  # Sequential
+        if class_of(config) != "Sequential":  # only its class knows
+            return [_something(config, inputs)]
+        for layer, where in places:
             if layer.get("class_name") != "InputLayer":
                 inputs = self.layer(layer, where, inputs, depth)[:1]
         return inputs
