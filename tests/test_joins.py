@@ -420,7 +420,7 @@ TF1 = {
         lambda tf, nn, c, xs: dynamic(
             tf, nn, c.MultiRNNCell([c.ResidualWrapper(c.BasicLSTMCell(3)), c.BasicLSTMCell(4)]), xs
         ),
-        {f"{CELL}0/basic_lstm_cell": "", f"{CELL}1/basic_lstm_cell": "AddV2 of rnn/multi_rnn_cell/cell_0"},
+        {f"{CELL}0/basic_lstm_cell": "", f"{CELL}1/basic_lstm_cell": "AddV2 of rnn/multi"},
     ),
     "residual above": (
         lambda tf, nn, c, xs: dynamic(

@@ -392,7 +392,8 @@ def _settle(
     sizes = _candidates(shapes)
     if facts.kind in sizes:
         return built(facts.kind, f"{facts.kind} by {graph}")
-    objects = any(name in (request.variables or ()) for name in names.values())  # of Keras
+    known = request.variables or ()
+    objects = any(name.endswith(_OBJECT) or name in known for name in names.values())  # of Keras
     if (
         objects
         or facts.kind == "dense"
