@@ -930,13 +930,43 @@ def test_onnx_weights_that_the_file_does_not_hold(onnx, tmp_path):
     model = onnx_model(onnx, [onnx_node(onnx, hidden_size=4)], given, inputs=["R"])
     [found] = files.read(save(onnx, model, tmp_path / "m.onnx"))
     assert found.note == "LSTM: R is an input of the model, so the file does not hold it"
+
+
+def test_onnx_weights_that_are_worked_out_of_stored_numbers(onnx, onnxruntime, tmp_path):
+    rng = np.random.default_rng(4)
+    _, arrays = onnx_arrays("lstm")
+    q, scale, zero = rng.integers(-128, 128, (1, 16, 4), np.int8), np.float32(0.01), np.int8(3)
+    del arrays["R"]
+    stored = arrays | {"Q": q, "scale": scale, "zero": zero, "half": arrays.pop("W"), "two": 2.0}
+    stored["two"] = np.float32(2)
     nodes = [
-        onnx.helper.make_node("DequantizeLinear", ["Q", "scale"], ["R"]),
+        onnx.helper.make_node("DequantizeLinear", ["Q", "scale", "zero"], ["R"]),
+        onnx.helper.make_node("Mul", ["half", "two"], ["W"]),
         onnx_node(onnx, hidden_size=4),
     ]
-    given |= {"Q": np.zeros((1, 16, 4), np.int8), "scale": np.float32(1)}
-    [found] = files.read(save(onnx, onnx_model(onnx, nodes, given), tmp_path / "m.onnx"))
-    assert "R is quantised (DequantizeLinear)" in found.note
+    model = onnx_model(onnx, nodes, stored)
+    model.ir_version = 8
+    path = save(onnx, model, tmp_path / "m.onnx")
+    [found] = files.read(path)
+    assert found.note == "R from quantised numbers"
+    arrays |= {"W": 2 * stored["half"], "R": (q.astype(np.float32) - 3) * scale}
+    right = layouts.load("lstm", "onnx", arrays)
+    for ours, theirs in zip(found.params, right, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-7)
+    hs = onnxruntime.InferenceSession(str(path)).run(None, {"X": XS.swapaxes(0, 1)})[0]
+    ours = run("lstm", found.params, XS)[0]
+    np.testing.assert_allclose(ours, hs[:, 0].swapaxes(0, 1), rtol=0, atol=1e-6)
+
+
+def test_onnx_products_that_would_swell_are_refused(onnx, tmp_path):
+    """A row times a column is far larger than both."""
+    _, arrays = onnx_arrays("lstm")
+    stored = arrays | {"row": np.ones((1, 1, 3000), "f4"), "column": np.ones((1, 3000, 1), "f4")}
+    del stored["W"]
+    nodes = [onnx.helper.make_node("Mul", ["row", "column"], ["W"]), onnx_node(onnx, hidden_size=4)]
+    path = save(onnx, onnx_model(onnx, nodes, stored), tmp_path / "m.onnx")
+    with pytest.raises(FileError, match=r"W, with what was read before, takes 72,\d+,\d+ bytes"):
+        files.read(path, max_bytes=1_000_000)
 
 
 @pytest.mark.parametrize("place", ["beside", "above", "link", "short"])
@@ -1026,6 +1056,57 @@ def test_state_dicts_compute_what_pytorch_computes(torch, safetensors, tmp_path,
         )
     assert "nn.RNN with relu has the same names" in by_name["simple.l0"].note
     assert f"{front}head" in words(found)
+
+
+def normed_arrays(form):
+    """The arrays of a layer whose recurrent weights have a norm of their own, and the layer."""
+    one = layer("rnn.l0", "lstm")
+    arrays = {f"rnn.{name}": a for name, a in layouts.export("lstm", "torch", one.params).items()}
+    weight = arrays.pop("rnn.weight_hh_l0").astype(np.float64)
+    rows = np.random.default_rng(2).uniform(0.5, 2, size=(len(weight), 1))
+    g, v = np.sqrt((weight**2).sum(axis=1, keepdims=True)), weight * rows
+    inner = "rnn.parametrizations.weight_hh_l0"
+    names = {"old": ("rnn.weight_hh_l0_g", "rnn.weight_hh_l0_v")}
+    names |= {"new": (f"{inner}.original0", f"{inner}.original1")}
+    return arrays | dict(zip(names[form], (g.astype("f4"), v.astype("f4")), strict=True)), one
+
+
+@pytest.mark.parametrize("form", ["old", "new"])
+def test_weights_with_a_norm_of_their_own(safetensors, tmp_path, form):
+    arrays, expected = normed_arrays(form)
+    safetensors.save_file(arrays, tmp_path / "m.safetensors")
+    [one] = files.read(tmp_path / "m.safetensors")
+    same(one, expected)
+    assert one.note == "weight_hh_l0 from its norm and direction"
+    assert words(files.contents(tmp_path / "m.safetensors")) == {}
+
+
+@pytest.mark.parametrize("form", ["old", "new"])
+def test_pytorch_loads_the_norms_of_the_test(torch, safetensors, tmp_path, form):
+    arrays, expected = normed_arrays(form)
+    module = torch.nn.ModuleDict({"rnn": torch.nn.LSTM(3, 4, batch_first=True)})
+    new = torch.nn.utils.parametrizations.weight_norm
+    (new if form == "new" else torch.nn.utils.weight_norm)(module["rnn"], "weight_hh_l0")
+    module.load_state_dict({name: torch.from_numpy(a) for name, a in arrays.items()})
+    with torch.no_grad():
+        hs = module["rnn"](torch.from_numpy(XS))[0].numpy()
+    np.testing.assert_allclose(hs, through(expected, XS), rtol=0, atol=1e-6)
+
+
+def test_weights_that_are_dropped_in_training(safetensors, tmp_path):
+    """AWD-LSTM keeps the weight as raw; what has its name is a leftover of the last step."""
+    one = layer("rnns.0.l0", "lstm")
+    arrays = layouts.export("lstm", "torch", one.params)
+    kept = {f"rnns.0.module.{name}": a for name, a in arrays.items()}
+    kept["rnns.0.weight_hh_l0_raw"] = kept["rnns.0.module.weight_hh_l0"]
+    kept["rnns.0.module.weight_hh_l0"] = np.zeros_like(arrays["weight_hh_l0"])
+    safetensors.save_file(kept, tmp_path / "m.safetensors")
+    [found] = files.read(tmp_path / "m.safetensors")
+    same(found, one)
+    assert found.note == "weight_hh_l0 as it is before weights are dropped"
+    del kept["rnns.0.module.weight_hh_l0"]
+    safetensors.save_file(kept, tmp_path / "m.safetensors")
+    same(files.read(tmp_path / "m.safetensors")[0], one)
 
 
 def test_half_precision_is_widened(torch, safetensors, tmp_path):

@@ -30,6 +30,7 @@ from ._base import (
 from ._graph import Facts
 from ._graph_reads import Reads
 from ._keras_layer import CELL_NAME, Release, by_arrays, side_of
+from ._torch_weights import worked_out
 
 Shapes = Mapping[str, tuple[int, ...]]
 Take = Callable[[str], Array]  # an array by its name in the file
@@ -135,6 +136,7 @@ def torch_layers(
 
     The layers of one module read one another; what the first reads, no name says.
     """
+    shapes, take, found = worked_out(shapes, take)
     groups: dict[str, dict[str, str]] = {}
     levels: dict[tuple[str, int], list[str]] = {}  # a module and a number -> one layer or two
     rest = {}
@@ -156,7 +158,9 @@ def torch_layers(
         if label in request.cells and request.cells[label] is None:
             rest |= {name: shapes[name] for name in names.values()}
         else:
-            layers.append(_torch_layer(request, label, names, shapes, take))
+            layer = _torch_layer(request, label, names, shapes, take)
+            notes = [layer.note, *(found[name] for name in names.values() if name in found)]
+            layers.append(layer._replace(note="; ".join(filter(None, notes))))
     below = {
         label: tuple(sorted(levels[prefix, number - 1], key=len))
         for (prefix, number), labels in levels.items()

@@ -140,6 +140,11 @@ def _is_same(
     return x.shape == expected.shape and bool((x == expected).all())
 
 
+def is_quantised(value: str, scope: Scope) -> bool:
+    """Whether a value is made of numbers of a few bits each."""
+    return any(node.op_type == "DequantizeLinear" for node in _behind(value, scope)[0])
+
+
 def _behind(value: str, scope: Scope, shapes: bool = True) -> tuple[list[Any], list[str]]:
     """The nodes that a value is made by, in their order, and what it is made of in the end.
 

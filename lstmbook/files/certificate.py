@@ -93,6 +93,14 @@ class Certificate(tuple[Certified, ...]):
         """One of `VERDICTS`: the worst of the layers'."""
         return max((row.verdict for row in self), key=VERDICTS.index, default=VERDICTS[0])
 
+    @property
+    def proved(self) -> str:
+        """What was shown, in a sentence."""
+        shown = "each layer ran alone, at both ends, on the same random inputs"
+        if any(row.reads[1] for row in self):
+            return f"{shown}; what reads what was read in both files, and is the same"
+        return shown if len(self) == 1 else f"{shown}; the target joins none of them"
+
     def versions(self) -> dict[str, str]:
         """Of Python, NumPy, lstmbook and the frameworks that took part."""
         ran = " ".join(engine for row in self for engine in row.engines)
@@ -109,6 +117,7 @@ class Certificate(tuple[Certified, ...]):
         return {
             "ok": self.ok,
             "verdict": self.verdict.lower(),
+            "proved": self.proved,
             "seed": self.seed,
             "versions": self.versions(),
             "layers": [
@@ -147,6 +156,7 @@ class Certificate(tuple[Certified, ...]):
                 lines.append(f"    {row.input}")
             if row.note:
                 lines.append(f"    {row.note}")
+        lines.append(self.proved)
         lines.append("with " + ", ".join(f"{k} {v}" for k, v in self.versions().items()))
         return "\n".join(lines)
 

@@ -26,7 +26,7 @@ from ._base import (
     with_start,
 )
 from ._names import torch_layers
-from ._onnx_graph import MOVES, Inputs, Scope, Source, nodes_of
+from ._onnx_graph import MOVES, Inputs, Scope, Source, is_quantised, nodes_of
 from ._stack import Level, chains, exported, stack
 
 _INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
@@ -37,6 +37,9 @@ _DEFAULTS = {
 }
 _DEPTH = 64  # of graphs within graphs, and of nodes behind nodes
 _WIDTHS = {"FLOAT": 4, "DOUBLE": 8, "FLOAT16": 2, "BFLOAT16": 2, "INT64": 8, "INT32": 4}
+_WIDTHS |= {"INT8": 1, "UINT8": 1, "INT16": 2, "UINT16": 2}
+# Nodes that are worked out where all that they read is stored: the weights of a quantised model
+_ARITHMETIC = ("DequantizeLinear", "Mul", "Add", "Sub", "Div", "Neg", "Sqrt")
 
 
 def read(request: Request) -> tuple[list[Layer], list[Aside]]:
@@ -111,6 +114,8 @@ class _Reader:
                     trouble = trouble or f"{key} {value}"
                 else:
                     arrays[key] = value
+        quantised = [key for key in arrays if is_quantised(inputs[key], scope)]
+        note = f"{' and '.join(quantised)} from quantised numbers" if quantised else ""
         rows = arrays["R"].shape[-1] if "R" in arrays else 0
         if node.output:
             names = tuple(name + end for end in ends)
@@ -125,7 +130,7 @@ class _Reader:
                 continue
             one = {key: array[k : k + 1] for key, array in arrays.items()}
             cell = _cell(node.op_type, attributes, arrays)
-            self.layers.append(make(label, cell, "onnx", one, reverse=reverse))
+            self.layers.append(make(label, cell, "onnx", one, reverse=reverse, note=note))
 
     def join(self) -> None:
         """Give each layer what it reads, and a word on its initial state: the graph says it."""
@@ -192,23 +197,26 @@ class _Reader:
             return "is an input of the model, so the file does not hold it"
         elif node.op_type == "Constant" and any(a.HasField("t") for a in node.attribute):
             value = self._stored(name, next(a.t for a in node.attribute if a.HasField("t")))
-        elif node.op_type in MOVES and depth < _DEPTH:
+        elif node.op_type in (*MOVES, *_ARITHMETIC) and depth < _DEPTH:
             value = self._moved(name, node, scope, depth)
-        elif node.op_type.startswith("Dequantize") or node.op_type.startswith("DynamicQuantize"):
-            return f"is quantised ({node.op_type}), which is not read here"
         else:
             return f"is computed by the model itself ({node.op_type}), not stored"
         scope.values[name] = value
         return value
 
     def _moved(self, name: str, node: Any, scope: Scope, depth: int) -> Array | str:
-        """What a node that only moves numbers about makes, by ONNX's own reference."""
+        """What a node makes of constants, by ONNX's own reference."""
         arrays: dict[str, Any] = {}
         for key in filter(None, node.input):
             value = self._value(key, scope, depth + 1)
             if isinstance(value, str):
                 return value
             arrays[key] = value
+        if node.op_type in _ARITHMETIC:  # which can make more numbers than it gets
+            shape = np.broadcast_shapes(
+                *(array.shape for array in arrays.values() if array.ndim != 1)
+            )
+            self._count(name, 8 * math.prod(shape))
         self._count(name, sum(array.nbytes for array in arrays.values()))
         reference: Any = importlib.import_module("onnx.reference")
         outputs = reference.ReferenceEvaluator(node, opsets=self.opsets).run(None, arrays)
