@@ -339,18 +339,20 @@ def test_onnx_shapes_that_stand_for_one_size(onnx, tmp_path):
 # TensorFlow 1: the graph beside a checkpoint says it, or names
 
 
-def saved(tf, path, build):
-    """A checkpoint with its graph, and what the graph computes."""
+def saved(tf, path, build, loops=False):
+    """A checkpoint with its graph, and what the graph computes.
+
+    With ``loops`` its loops are functions, as TensorFlow 2 has them even for v1 cells.
+    """
     from lstmbook.live.tf1 import rnn_cell
 
     v1, rng = tf.compat.v1, np.random.default_rng(0)
-    loops = v1.control_flow_v2_enabled()
-    v1.disable_control_flow_v2()  # as TensorFlow 1 has them
+    before = v1.control_flow_v2_enabled()
     try:
+        (v1.enable_control_flow_v2 if loops else v1.disable_control_flow_v2)()
         return _saved(tf, v1, rnn_cell, rng, path, build)
     finally:
-        if loops:
-            v1.enable_control_flow_v2()
+        (v1.enable_control_flow_v2 if before else v1.disable_control_flow_v2)()
 
 
 def _saved(tf, v1, rnn_cell, rng, path, build):
@@ -461,10 +463,12 @@ TF1 = {
 
 
 @pytest.mark.parametrize("kind", TF1)
-def test_tensorflow_graphs(tf, tmp_path, kind):
+@pytest.mark.parametrize("loops", [False, True], ids=["v1 loops", "v2 loops"])
+def test_tensorflow_graphs(tf, tmp_path, kind, loops):
     build, expected = TF1[kind]
-    saved(tf, tmp_path / "m", build)
+    saved(tf, tmp_path / "m", build, loops)
     found = reads(tmp_path / "m")
+    assert not any(one.assumed for one in files.read(tmp_path / "m"))
     for name, what in expected.items():
         assert found[name] == what or (isinstance(what, str) and what and what in found[name])
     (tmp_path / "m.meta").unlink()

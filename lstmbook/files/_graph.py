@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ._graph_loops import flat
+
 
 class Facts(NamedTuple):
     """What a graph says of the cell of one bias variable; None where it says nothing."""
@@ -41,6 +43,10 @@ class Graph:
         for node in self.nodes.values():
             for value in node.input:
                 self.readers.setdefault(value.removesuffix(":0"), []).append(node)
+
+    def node(self, value: str) -> Any:
+        """The node that gives a value; None if there is none."""
+        return self.nodes.get(value) or self.nodes.get(value.partition(":")[0])
 
     def of(self, variable: str) -> Facts:
         """What the graph says of the cell with this bias; nothing if it does not use it."""
@@ -118,9 +124,9 @@ class Graph:
 
     def _number(self, value: str) -> float | None:
         """A constant scalar, if a value is one."""
-        node = self.nodes.get(value.partition(":")[0])
+        node = self.node(value)
         while node is not None and node.op in _PASSED and node.input:
-            node = self.nodes.get(node.input[0].partition(":")[0])
+            node = self.node(node.input[0])
         if node is None or node.op != "Const":
             return None
         array = importlib.import_module("tensorflow").make_ndarray(node.attr["value"].tensor)
@@ -148,7 +154,8 @@ def graph_of(prefix: Path, max_bytes: int) -> Graph | None:
     model = protos.SavedModel()
     try:
         (model.meta_graphs.add() if path == meta else model).ParseFromString(path.read_bytes())
-        nodes = [node for one in model.meta_graphs for node in one.graph_def.node]
+        graphs = [one.graph_def for one in model.meta_graphs]
+        nodes = [node for graph in graphs for node in flat(graph.node, graph.library)]
         return Graph(nodes, "the graph in " + (".meta" if path == meta else path.name))
     except Exception:  # it is not needed: a checkpoint reads without it
         return None

@@ -30,6 +30,16 @@ _COMPUTES += ("ArgMax", "Mean", "Max", "Tile")
 # Operators that are a whole step, or a whole run: the places of their input and of their previous
 # output, and of the output among what they give
 _FUSED = {"LSTMBlockCell": (0, 2, 6), "GRUBlockCell": (0, 1, 3), "BlockLSTM": (1, 3, 6)}
+# Reading the steps of an array of tensors, and making one tensor of them: the place of the array
+# among the inputs, and the operator that filled it (with the place of what it was filled with)
+_READ = {
+    "TensorArrayReadV3": (2, "TensorArrayScatterV3", 2),
+    "TensorListGetItem": (0, "TensorListFromTensor", 0),
+}
+_COLLECTED = {
+    "TensorArrayGatherV3": (2, "TensorArrayWriteV3"),
+    "TensorListStack": (0, "TensorListSetItem"),
+}
 _MOST = 3000  # nodes that are looked at behind one input
 
 
@@ -80,7 +90,7 @@ class Reads:
     def _whole(self, x: str, name: str, backward: Mapping[str, bool]) -> tuple[str, ...]:
         """The layers whose outputs, side by side, are an input; none if it is something else."""
         value, turns = self._origin(x)
-        node = self.graph.nodes.get(_name(value))
+        node = self.graph.node(value)
         parts = [(value, turns)]
         if node is not None and node.op in ("ConcatV2", "Concat") and value not in self.outputs:
             inputs = list(node.input[:-1] if node.op == "ConcatV2" else node.input[1:])
@@ -99,7 +109,7 @@ class Reads:
         """
         turns = 0
         for _ in range(_MOST):
-            node = self.graph.nodes.get(_name(value))
+            node = self.graph.node(value)
             if node is None:
                 break
             if node.op in ("ReverseSequence", "ReverseV2"):
@@ -116,24 +126,27 @@ class Reads:
             return str(node.input[0])
         if node.op in ("Select", "SelectV2"):  # where a sequence has ended, and where it has not
             return str(node.input[2])
-        if node.op == "TensorArrayReadV3":
-            return self._through(node.input[2], ("Enter",), "TensorArrayScatterV3")
-        if node.op == "TensorArrayGatherV3":
+        if node.op in _READ:
+            flow, end, place = _READ[node.op]
+            return self._through(node.input[flow], ("Enter",), end, place)
+        if node.op in _COLLECTED:
+            flow, end = _COLLECTED[node.op]
             loop = ("Exit", "Switch", "Merge", "NextIteration")
-            return self._through(node.input[2], loop, "TensorArrayWriteV3")
+            return self._through(node.input[flow], loop, end, 2)
         if previous and node.op in ("Switch", "NextIteration"):
             return str(node.input[0])
         return self._next(node) if previous and node.op == "Merge" else None
 
-    def _through(self, value: str, path: tuple[str, ...], end: str) -> str | None:
+    def _through(self, value: str, path: tuple[str, ...], end: str, place: int) -> str | None:
         """What is written into an array of tensors, by the value that stands for the array."""
-        for op in path:
-            node = self.graph.nodes.get(_name(value))
+        for op in (*path, end):
+            node = self.graph.node(value)
+            while node is not None and node.op == "Identity":
+                node = self.graph.node(node.input[0])
             if node is None or node.op != op:
                 return None
             value = str(self._next(node) if op == "Merge" else node.input[0])
-        node = self.graph.nodes.get(_name(value))
-        return str(node.input[2]) if node is not None and node.op == end else None
+        return str(node.input[place]) if node is not None else None
 
     def _next(self, merge: Any) -> str | None:
         """Of the inputs of a loop's Merge, the one of the step before."""
@@ -151,7 +164,7 @@ class Reads:
                 x, previous = (str(node.input[k]) for k in places[:2])
                 yield _Step(x, previous, f"{node.name}:{places[2]}")
             elif node.op == "MatMul":
-                both = self.graph.nodes.get(_name(self._origin(node.input[0])[0]))
+                both = self.graph.node(self._origin(node.input[0])[0])
                 if kernel != recurrent:
                     h = hs.get(node.name.rpartition("/")[0])
                     if h is not None:
@@ -174,7 +187,7 @@ class Reads:
             if layer is not None:
                 layers[layer] = None
                 continue
-            node = self.graph.nodes.get(_name(value))
+            node = self.graph.node(value)
             if node is None or node.name in seen:
                 continue
             seen.add(node.name)
@@ -186,12 +199,8 @@ class Reads:
         return f"{what} of {' and '.join(layers)}"
 
     def _op(self, value: str) -> str:
-        node = self.graph.nodes.get(_name(value))
+        node = self.graph.node(value)
         return "" if node is None else str(node.op)
-
-
-def _name(value: str) -> str:
-    return value.partition(":")[0]
 
 
 def _value(value: str) -> str:
