@@ -108,6 +108,7 @@ _OPTIONS = {
     r"\bto='(\w+)'": r"--to \1",
     r"(?<=: )cells names": "--cell names",
     r"(?<=[;,] )config (?=is for|takes)": "--config ",
+    r"\baverage(=True)?(?= (asks|is) for)": "--average",
     r"\bgiven as config\b": "given by --config",
     r"\bcells={'([^']+)': '(\w+)'}, or None to leave it aside": r"--cell \1=\2 (or =none)",
     r"\blayers='([^']*)': no": r"--layer \1: no",
@@ -248,6 +249,11 @@ def _add_file(parser: argparse.ArgumentParser) -> None:
         "with the ending .json, if there is one)",
     )
     parser.add_argument(
+        "--average",
+        action="store_true",
+        help="for checkpoints of TensorFlow 1: the moving averages of the weights",
+    )
+    parser.add_argument(
         "--max-bytes", type=int, metavar="N", help="limit for the arrays read (default: 2 GiB)"
     )
 
@@ -304,6 +310,7 @@ def _contents(arguments: argparse.Namespace) -> Any:
             forget_bias=arguments.forget_bias,
             cells=dict(arguments.cell or ()),
             config=arguments.config,
+            average=arguments.average,
             **limit,
         )
 
@@ -393,6 +400,7 @@ def _convert(arguments: argparse.Namespace) -> int:
             target_forget_bias=arguments.out_forget_bias,
             cells=dict(arguments.cell or ()),
             config=arguments.config,
+            average=arguments.average,
             progress=_tell,
             quiet=_hushed,
             **limit,

@@ -323,6 +323,35 @@ def test_averages_alone_are_the_weights(tf, tmp_path):
     assert (one.name, one.cell) == ("rnn/basic_lstm_cell", "lstm")
 
 
+def test_averages_are_read_where_they_are_asked_for(tf, tmp_path):
+    from lstmbook.live.tf1 import rnn_cell
+
+    def build():
+        xs = tf.constant(XS)
+        hs, _ = tf.compat.v1.nn.dynamic_rnn(rnn_cell.BasicLSTMCell(4, 0.3), xs, dtype=tf.float32)
+        tf.compat.v1.train.ExponentialMovingAverage(0.9).apply(tf.compat.v1.global_variables())
+        return hs
+
+    saved(tf, tmp_path / "m", build)
+    reader = tf.train.load_checkpoint(str(tmp_path / "m"))
+    scope, end = "rnn/basic_lstm_cell", "/ExponentialMovingAverage"
+    for average, last in ((False, ""), (True, end)):
+        [one] = files.read(tmp_path / "m", average=average)
+        arrays = {k: reader.get_tensor(f"{scope}/{k}{last}") for k in ("kernel", "bias")}
+        for ours, theirs in zip(
+            one.params, layouts.load("lstm", "tf1", arrays, forget_bias=0.3), strict=True
+        ):
+            np.testing.assert_array_equal(ours, theirs)
+        assert (one.name, one.reads, one.assumed) == (scope, (), ())
+    aside = words(files.contents(tmp_path / "m", average=True))
+    assert aside[f"{scope}/kernel"] == "the weights of the last step; their averages are read"
+    with pytest.raises(FileError, match="has no moving averages, which average=True asks for"):
+        files.read(FOLDER / "checkpoints" / "custom_name", average=True)
+    files.write(tmp_path / "m.npz", [layer("x", "lstm")], to="npz")
+    with pytest.raises(FileError, match=r"of the kind NumPy .npz; average is for TensorFlow"):
+        files.read(tmp_path / "m.npz", average=True)
+
+
 @pytest.mark.parametrize("end", ["", ".index", ".data-00000-of-00001", ".meta"])
 def test_any_file_of_a_checkpoint_names_it(tf, end):
     [one] = files.read(MORE / "1.12.3" / f"graph_lstm{end}")

@@ -17,7 +17,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from .. import layouts
 from ._base import MAX_BYTES, Aside, Contents, FileError, Layer, Request, first_line
@@ -54,6 +54,7 @@ def read(
     forget_bias: float | None = None,
     cells: Mapping[str, str | None] | None = None,
     config: str | PathLike[str] | None = None,
+    average: bool = False,
     max_bytes: int = MAX_BYTES,
 ) -> list[Layer]:
     """Every recurrent layer of a file.
@@ -71,6 +72,9 @@ def read(
     config : path, optional
         For weights of Keras alone: the JSON that ``model.to_json()`` gives. Without it, a file of
         the same name that ends in ``.json`` is read, if it is one. It must fit the weights.
+    average : bool
+        Read the moving averages that TensorFlow 1 kept of its variables
+        (``ExponentialMovingAverage``), not the variables.
     max_bytes : int
         The limit for all arrays together.
 
@@ -106,8 +110,8 @@ def read(
     >>> layer.name, layer.cell, layer.params.W_x.shape
     ('rnn/gru_cell', 'gru', (3, 3, 4))
     """
-    found = contents(path, forget_bias=forget_bias, cells=cells, config=config, max_bytes=max_bytes)
-    return found.layers
+    options: dict[str, Any] = {"forget_bias": forget_bias, "cells": cells, "config": config}
+    return contents(path, average=average, max_bytes=max_bytes, **options).layers
 
 
 def contents(
@@ -116,6 +120,7 @@ def contents(
     forget_bias: float | None = None,
     cells: Mapping[str, str | None] | None = None,
     config: str | PathLike[str] | None = None,
+    average: bool = False,
     max_bytes: int = MAX_BYTES,
 ) -> Contents:
     """What is in a file: its kind, its recurrent layers, and what else, with the reason.
@@ -128,11 +133,14 @@ def contents(
         dict(cells or {}),
         int(max_bytes),
         None if config is None else Path(config),
+        average,
     )
     which = kind(request.path)
     words, module, function = _READERS[which]
     if request.config and which != "keras":
         raise FileError(path, f"is of the kind {words}; config is for Keras files of weights alone")
+    if average and which not in ("tf1", "frozen"):
+        raise FileError(path, f"is of the kind {words}; average is for TensorFlow checkpoints")
     reader = getattr(importlib.import_module(f".{module}", __package__), function)
     try:
         layers, aside = reader(request)

@@ -64,6 +64,7 @@ class Request(NamedTuple):
     cells: Mapping[str, str | None]
     max_bytes: int
     config: Path | None = None  # of a Keras model, where the caller gives one
+    average: bool = False  # of a checkpoint's variables, where there is one
     graph: Any = None  # a _graph.Graph, where there is one
     variables: Mapping[str, str] | None = None  # of a checkpoint: key -> the variable's own name
 

@@ -18,6 +18,7 @@ from ..cells import CELLS, gru_reset_after
 from ..cells._activations import Array
 from ._base import (
     Aside,
+    FileError,
     Layer,
     Request,
     ambiguous,
@@ -45,7 +46,7 @@ def sort_out(
     ``others`` says of every array that is not of floats what it is.
     """
     layers, rest = torch_layers(request, shapes, take)
-    kept, aside = _sift(rest, others)
+    kept, aside = _sift(request, rest, others)
     aside += [Aside(name, others[name]) for name in others if kept.pop(name, None)]
     scopes: dict[str, dict[str, str]] = {}  # of each scope: tail -> name in the file
     loose: dict[str, dict[str, str]] = {}
@@ -97,7 +98,8 @@ def _with_inputs(
     for scope, names in scopes.items():
         own = next((names[tail] for tail in tails if tail in names), None)
         if own:
-            kernels[scope] = (own, names.get("recurrent_kernel", own))
+            other = names.get("recurrent_kernel", own)
+            kernels[scope] = (_variable(own), _variable(other))
     kernels = {layer.name: kernels[layer.name] for layer in layers if layer.name in kernels}
     reads = Reads(request.graph, kernels) if request.graph else None
     backward = {layer.name: layer.reverse for layer in layers}
@@ -215,7 +217,7 @@ _OBJECT = "/.ATTRIBUTES/VARIABLE_VALUE"  # in a checkpoint of objects (tf.train.
 
 
 def _sift(
-    names: Mapping[str, Any], others: Mapping[str, str]
+    request: Request, names: Mapping[str, Any], others: Mapping[str, str]
 ) -> tuple[dict[str, str], list[Aside]]:
     """Of each name that counts, its spelling of today; and what was left out."""
     kept, slots, averages = {}, [], {}
@@ -234,8 +236,13 @@ def _sift(
         else:
             kept[name] = _spell(name)
     aside = []
+    if request.average and not averages:
+        raise FileError(request.path, "has no moving averages, which average=True asks for")
     for name, parent in averages.items():
-        if parent in kept:
+        if parent in kept and request.average:
+            kept[name] = kept.pop(parent)
+            aside.append(Aside(parent, "the weights of the last step; their averages are read"))
+        elif parent in kept:
             aside.append(Aside(name, "a moving average; the weights themselves are read"))
         else:  # a file for use alone has the averages in the place of the weights
             kept[name] = _spell(parent)
@@ -449,7 +456,7 @@ def _run_time(
 
 def _keras(request: Request, scope: str, names: dict[str, str], arrays: dict[str, Array]) -> Layer:
     """A layer of Keras, of which the graph beside a checkpoint may tell the activations."""
-    kernel, graph = names["recurrent_kernel"], request.graph
+    kernel, graph = _variable(names["recurrent_kernel"]), request.graph
     bends = graph.bends(kernel, scope) if graph else {}
     reverse, side = side_of(re.split("[/.]", scope))
     layer = by_arrays(
@@ -485,7 +492,12 @@ def _release(request: Request, kernel: str) -> Release:
 def _facts(request: Request, names: Mapping[str, str]) -> Facts:
     """What the graph says of the cell: by its one bias, the candidate's for a GRU."""
     tails = [tail for tail in ("bias", "B", "candidate/bias") if tail in names]
-    return request.graph.of(names[tails[0]]) if request.graph and tails else Facts()
+    return request.graph.of(_variable(names[tails[0]])) if request.graph and tails else Facts()
+
+
+def _variable(name: str) -> str:
+    """The variable that an array is of, which a graph uses: not its average."""
+    return name.removesuffix(f"/{_AVERAGE}")
 
 
 # Other names that TensorFlow gave the arrays of the layout ``tf1``: LSTMCell before 1.0.

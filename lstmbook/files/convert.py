@@ -50,6 +50,7 @@ def convert(
     target_forget_bias: float = 1.0,
     cells: Mapping[str, str | None] | None = None,
     config: str | PathLike[str] | None = None,
+    average: bool = False,
     max_bytes: int = MAX_BYTES,
     progress: Callable[[str], None] = lambda text: None,
     quiet: Callable[[str], AbstractContextManager[None]] = lambda kind: nullcontext(),
@@ -77,7 +78,7 @@ def convert(
         Whether a file that is there already may be replaced.
     tolerance : float
         The largest difference that still counts as equal.
-    forget_bias, cells, config, max_bytes : as in `files.read`, of the source
+    forget_bias, cells, config, average, max_bytes : as in `files.read`, of the source
     target_forget_bias : float
         What a TensorFlow 1 checkpoint is written for.
     progress, quiet : functions
@@ -96,6 +97,7 @@ def convert(
     target = Path(target)
     to = to or kind_of_name(target)
     options: dict[str, Any] = {"forget_bias": forget_bias, "cells": cells, "config": config}
+    options["average"] = average
     found = contents(source, **options, max_bytes=max_bytes)
     chosen = _joined(_chosen(found, list(layers)), list(chain))
     certificates: list[Certificate] = []
