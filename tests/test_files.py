@@ -11,6 +11,8 @@ import pickle
 import re
 import shutil
 import struct
+import sys
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -1085,6 +1087,77 @@ def test_state_dicts_compute_what_pytorch_computes(torch, safetensors, tmp_path,
         )
     assert "nn.RNN with relu has the same names" in by_name["simple.l0"].note
     assert f"{front}head" in words(found)
+
+
+def exported_program(torch, path):
+    """A program of torch.export, its inputs and its outputs."""
+    torch.manual_seed(0)
+    rnn = torch.nn.LSTM(3, 4, num_layers=2, batch_first=True, bidirectional=True)
+    top = torch.nn.GRU(8, 2, batch_first=True)
+
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.top = rnn, top
+
+        def forward(self, x):
+            return self.top(self.rnn(x)[0])[0]
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.export.save(torch.export.export(Model().eval(), (torch.zeros(2, 5, 3),)), str(path))
+    return {f"rnn.{name}": value.detach().numpy() for name, value in rnn.named_parameters()}
+
+
+def test_exported_programs_are_read_without_pytorch(torch, tmp_path, monkeypatch):
+    kept = exported_program(torch, tmp_path / "m.pt2")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    found = files.read(tmp_path / "m.pt2")
+    assert [(one.name, one.cell, one.reads) for one in found] == [
+        ("rnn.l0", "lstm", None), ("rnn.l0_reverse", "lstm", None),
+        ("rnn.l1", "lstm", ("rnn.l0", "rnn.l0_reverse")),
+        ("rnn.l1_reverse", "lstm", ("rnn.l0", "rnn.l0_reverse")),
+        ("top.l0", "gru_reset_after", None),
+    ]  # fmt: skip
+    for one in found[:4]:
+        end = one.name.removeprefix("rnn.")
+        arrays = {f"{k}_l0": kept[f"rnn.{k}_{end}"] for k in
+                  ("weight_ih", "weight_hh", "bias_ih", "bias_hh")}  # fmt: skip
+        right = layouts.load("lstm", "torch", arrays)
+        for ours, theirs in zip(one.params, right, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+def packed_program(path, meta, data=b"", name="rnn.weight_ih_l0"):
+    """An archive as torch.export writes it, with one array."""
+    entry = {"path_name": "weight_0", "is_param": True, "use_pickle": False, "tensor_meta": meta}
+    with zipfile.ZipFile(path, "w") as archive:
+        config = json.dumps({"config": {name: entry}})
+        archive.writestr("m/data/weights/model_weights_config.json", config)
+        archive.writestr("m/data/weights/weight_0", data)
+
+
+def as_meta(shape, strides, start=0, dtype=7):
+    numbers = lambda values: [{"as_int": value} for value in values]  # noqa: E731
+    meta = {"dtype": dtype, "sizes": numbers(shape), "strides": numbers(strides)}
+    return meta | {"storage_offset": {"as_int": start}}
+
+
+def test_exported_programs_by_their_strides(tmp_path):
+    from lstmbook.files import pt2
+
+    data = np.arange(30, dtype="<f4")
+    request = files.Request(tmp_path / "m.pt2", None, {}, 10**6)
+    found = pt2._array(request, "x", as_meta((4, 3), (1, 4), start=2), data.tobytes())
+    np.testing.assert_array_equal(found, data[2:14].reshape(3, 4).T)
+    half = (data.view("<u4") >> 16).astype("<u2")
+    found = pt2._array(request, "x", as_meta((30,), (1,), dtype=13), half.tobytes())
+    np.testing.assert_array_equal(found, (half.astype("<u4") << 16).view("<f4"))
+    for shape, strides, start in (((4, 8), (8, 1), 0), ((30,), (1,), 1), ((2,), (-1,), 3)):
+        with pytest.raises(FileError, match="is damaged: x is larger than what is stored for it"):
+            pt2._array(request, "x", as_meta(shape, strides, start), data.tobytes())
+    packed_program(tmp_path / "m.pt2", as_meta((16, 3), (3, 1)) | {"dtype": 5})
+    assert "of kind 5, not read" in words(files.contents(tmp_path / "m.pt2"))["rnn.weight_ih_l0"]
 
 
 def normed_arrays(form):

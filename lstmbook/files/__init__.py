@@ -1,11 +1,11 @@
 """Weights from files and to files: every recurrent layer that a file holds, ready to run.
 
 `read` takes TensorFlow checkpoints, SavedModels and frozen graphs (``.pb``), Keras files
-(``.keras``, ``.weights.h5``, ``.h5``), ONNX models, PyTorch state dicts (``.safetensors``, ``.pt``)
-and ``.npz``; `write` writes them. What a file is, its bytes tell, not its name; ONNX and frozen
-graphs alone have no bytes of their own, and are known by their endings. Nothing is ever unpickled,
-no link out of a file is followed, and a file that claims more than ``max_bytes`` is refused before
-memory is taken.
+(``.keras``, ``.weights.h5``, ``.h5``), ONNX models, PyTorch state dicts and exported programs
+(``.safetensors``, ``.pt``, ``.pt2``) and ``.npz``; `write` writes them. What a file is, its bytes
+tell, not its name; ONNX and frozen graphs alone have no bytes of their own, and are known by their
+endings. Nothing is ever unpickled, no link out of a file is followed, and a file that claims more
+than ``max_bytes`` is refused before memory is taken.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ _READERS = {
     "onnx": ("ONNX", "onnx", "read"),
     "safetensors": ("safetensors", "torch", "read_safetensors"),
     "torch": ("PyTorch", "torch", "read_state_dict"),
+    "pt2": ("exported PyTorch program", "pt2", "read"),
     "npz": ("NumPy .npz", "npz", "read"),
 }
 
@@ -282,7 +283,7 @@ _TABLE = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"  # at the end of what TensorFlow's 
 
 
 def kind(path: str | PathLike[str]) -> str:
-    """What a file is, by what is in it: tf1, frozen, keras, onnx, torch, safetensors or npz."""
+    """What a file is, by what is in it: tf1, frozen, keras, onnx, torch, pt2, safetensors, npz."""
     path = Path(path)
     try:
         if path.is_dir() or path.name == "saved_model.pb":
@@ -348,6 +349,8 @@ def _kind_of_zip(path: Path) -> str:
         raise FileError(path, f"is a damaged or truncated archive: {first_line(error)}") from error
     if {"config.json", "model.weights.h5"} & names:
         return "keras"
+    if any(name.endswith("/data/weights/model_weights_config.json") for name in names):
+        return "pt2"
     if any(name == "data.pkl" or name.endswith("/data.pkl") for name in names):
         return "torch"
     if names and all(name.endswith(".npy") for name in names):
