@@ -230,6 +230,57 @@ def test_a_target_that_joins_too_much_is_not_equal(keras, h5py, onnx, tmp_path, 
     assert not (tmp_path / "m.onnx").exists()
 
 
+def test_a_source_that_was_misread_is_not_equal(
+    keras, h5py, onnx, onnxruntime, tmp_path, monkeypatch
+):
+    """The source's own model runs in one piece: what was overlooked between two layers shows."""
+    from lstmbook.files import _keras_graph
+
+    randomised(KERAS["dense"][0](keras)).save(tmp_path / "m.keras")
+    monkeypatch.setattr(_keras_graph, "_something", lambda layer, inputs: inputs[0])
+    done = convert(tmp_path / "m.keras", tmp_path / "m.onnx")
+    assert (done.ok, done.certificate.verdict) == (False, "NOT EQUAL")
+    source, target = done.certificate.wholes
+    assert source.end == "source"
+    assert source.max_abs > 1e-3
+    assert not source.ok
+    assert target.end == "target"
+    assert target.max_abs < 1e-6
+    assert not (tmp_path / "m.onnx").exists()
+
+
+def test_a_graph_that_was_misread_is_not_equal(onnx, onnxruntime, tmp_path, monkeypatch):
+    from lstmbook.files._onnx_graph import Inputs
+
+    onnx_model(onnx, tmp_path / "m.onnx", BETWEEN["relu"][0])
+    monkeypatch.setattr(Inputs, "_only_moves", lambda *_: True)
+    done = convert(tmp_path / "m.onnx", tmp_path / "n.onnx")
+    assert not done.ok
+    assert [whole.ok for whole in done.certificate.wholes] == [False, True]
+
+
+def test_a_model_that_gives_its_last_step_alone(keras, h5py, onnx, onnxruntime, tmp_path):
+    layers = keras.layers
+    both = layers.Bidirectional(layers.LSTM(2), name="both")
+    model = keras.Sequential([keras.Input((7, 3)), sequence(layers, 4, "low"), both])
+    randomised(model).save(tmp_path / "m.keras")
+    done = convert(tmp_path / "m.keras", tmp_path / "m.onnx")
+    assert [(x.end, x.ok, x.max_abs is None) for x in done.certificate.wholes] == [
+        ("source", True, False), ("target", True, False)
+    ]  # fmt: skip
+
+
+def test_what_cannot_be_run_in_one_piece_says_why(tmp_path, safetensors):
+    files.write(tmp_path / "m.npz", files.chained([layer("a"), layer("b", 4)]), to="npz")
+    done = convert(tmp_path / "m.npz", tmp_path / "m.safetensors")
+    text = "a -> b: the source was not run in one piece: no program in the file"
+    assert text in str(done.certificate)
+    rows = done.certificate.to_dict()["chains"]
+    assert [(row["end"], row["max_abs"], row["ok"]) for row in rows] == [
+        ("source", None, True), ("target", None, True)
+    ]  # fmt: skip
+
+
 # ONNX: the graph says it
 
 

@@ -25,6 +25,7 @@ from ..cells import CELLS
 from ..layouts import LayoutError
 from ..running import run
 from ..showing.compare import Comparison, compare
+from .whole_run import Whole
 
 __all__ = ["Certificate", "Certified", "certify"]
 
@@ -82,15 +83,18 @@ class Certificate(tuple[Certified, ...]):
     """Rows of `Certified`; prints as text. Made by `certify`."""
 
     seed: int
+    wholes: Sequence[Whole] = ()  # the chains of the target, as each end ran them in one piece
 
     @property
     def ok(self) -> bool:
-        """Whether every layer agrees."""
-        return all(row.ok for row in self)
+        """Whether every layer agrees, and every chain."""
+        return all(row.ok for row in self) and all(whole.ok for whole in self.wholes)
 
     @property
     def verdict(self) -> str:
-        """One of `VERDICTS`: the worst of the layers'."""
+        """One of `VERDICTS`: the worst of the layers', or of a chain."""
+        if not self.ok:
+            return VERDICTS[2]
         return max((row.verdict for row in self), key=VERDICTS.index, default=VERDICTS[0])
 
     @property
@@ -120,6 +124,7 @@ class Certificate(tuple[Certified, ...]):
             "proved": self.proved,
             "seed": self.seed,
             "versions": self.versions(),
+            "chains": [whole._asdict() | {"ok": whole.ok} for whole in self.wholes],
             "layers": [
                 {
                     "source": row.source,
@@ -156,6 +161,7 @@ class Certificate(tuple[Certified, ...]):
                 lines.append(f"    {row.input}")
             if row.note:
                 lines.append(f"    {row.note}")
+        lines += [str(whole) for whole in self.wholes]
         lines.append(self.proved)
         lines.append("with " + ", ".join(f"{k} {v}" for k, v in self.versions().items()))
         return "\n".join(lines)

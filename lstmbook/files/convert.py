@@ -14,6 +14,7 @@ from . import Aside, Layer, contents, read, write
 from ._base import MAX_BYTES
 from ._stack import chained
 from .certificate import TOLERANCE, Certificate, certify
+from .whole_run import wholes
 
 __all__ = ["KINDS", "Conversion", "convert", "kind_of_name"]
 
@@ -110,7 +111,10 @@ def convert(
             untold.update(_untold(chosen, copies))
             if untold:
                 copies = read(path, forget_bias=target_forget_bias, cells=untold)
-        certificates.append(certify(chosen, copies, atol=tolerance, forget_bias=target_forget_bias))
+        certificate = certify(chosen, copies, atol=tolerance, forget_bias=target_forget_bias)
+        names = {row.target: row.source for row in certificate}
+        certificate.wholes = wholes(Path(source), path, chosen, copies, names, tolerance)
+        certificates.append(certificate)
         if not certificates[0].ok:
             raise _NotEqualError
 
