@@ -15,7 +15,8 @@ from collections import namedtuple
 import numpy as np
 import pytest
 
-from lstmbook.showing.trace import _numbers, _safely, _shape, trace
+from lstmbook.showing.trace import trace
+from lstmbook.showing.values import numbers_of, safely, shape_of
 
 State = namedtuple("State", "c h")
 One = namedtuple("One", "h")
@@ -266,7 +267,7 @@ def test_descriptions(value, shape):
         return value
 
     assert trace(f, value).lines[0].names == {"value": shape}
-    assert _safely(_shape, value, type(value).__name__) == shape  # where coverage can see it
+    assert safely(shape_of, value, type(value).__name__) == shape  # where coverage can see it
 
 
 @pytest.mark.parametrize(
@@ -285,7 +286,7 @@ def test_numbers(value, numbers):
         return value
 
     assert trace(f, value).lines[0].values == {"value": numbers}
-    assert _safely(_numbers, value, "") == numbers
+    assert safely(numbers_of, value, "") == numbers
 
 
 # Every kind of statement
