@@ -1,10 +1,11 @@
 """Wrong gradients: the classical slips of backward code, each a function that really runs.
 
-A wrong ``step_vjp`` is the source of the right one with one piece replaced. A wrong ``backprop``
-is the loop over the right steps with one piece changed.
+A wrong ``step_vjp`` is the way back of a cell, stated below by the names of what it computes, with
+one formula replaced. A wrong ``backprop`` is the loop over the right steps with one piece changed.
 """
 
-import inspect
+from functools import partial
+from inspect import signature
 from typing import NamedTuple
 
 import cases
@@ -17,99 +18,114 @@ UNCOUPLED, COUPLED = ("lstm", "peephole"), ("coupled", "coupled_peephole")
 PEEPHOLES = ("peephole", "coupled_peephole")
 GRUS = ("gru", "gru_reset_after")
 ALL = tuple(CELLS)
+tanh = np.tanh
 
-# name, cells, what stands there, what a slip makes of it, in words
-REPLACED = [
-    (
-        "b_mean",
-        ALL,
-        "b=dz.sum(axis=1)",
-        "b=dz.mean(axis=1)",
-        "the bias gets a mean over the batch, not the sum",
-    ),
-    ("b_first", ALL, "b=dz.sum(axis=1)", "b=dz[:, 0]", "the bias gets the first sequence alone"),
-    (
-        "d_x_of_one_gate",
-        LSTMS + GRUS,
-        "d_x = (dz @",
-        "d_x = (dz[-1:] @",
-        "x gets the gradient of the last gate alone",
-    ),
-    (
-        "W_h_sees_new_h",
-        ("rnn",),
-        "h_old.T @ dz",
-        "n.T @ dz",
-        "W_h gets the new h where the old one belongs",
-    ),
-    (
-        "W_h_sees_new_h",
-        LSTMS,
-        "h_old.T @ dz",
-        "(o * tanh(c)).T @ dz",
-        "W_h gets the new h where the old one belongs",
-    ),
-    ("no_square", ("rnn",), "(1 - n**2)", "(1 - n)", "the square of tanh' is missing"),
-    ("tanh_forgotten", ("rnn",), "(1 - n**2)", "1", "tanh' is missing"),
-    ("o_not_squashed", LSTMS, "tanh(c) * o * (1 - o)", "tanh(c)", "the sigmoid' of o is missing"),
-    ("tanh_c_forgotten", LSTMS, "o * (1 - tanh(c) ** 2)", "o", "the tanh' of c is missing"),
-    ("c_for_tanh_c", LSTMS, "(1 - tanh(c) ** 2)", "(1 - c**2)", "the tanh' of c takes c for tanh"),
-    ("o_sees_c", LSTMS, "dh * tanh(c) * o", "dh * c * o", "o's gradient takes c for tanh(c)"),
-    ("c_not_carried", LSTMS, "dc = dc + dh", "dc = dh", "the gradient of c from later is lost"),
-    (
-        "h_not_carried",
-        LSTMS,
-        "dc = dc + dh * o * (1 - tanh(c) ** 2)",
-        "dc = dc",
-        "c gets none of h",
-    ),
-    ("f_left_out", LSTMS, "dc_old = dc * f", "dc_old = dc", "c's gradient goes back without f"),
-    ("f_sees_new_c", UNCOUPLED, "dc * c_old * f", "dc * c * f", "f's gradient takes the new c"),
-    ("i_not_squashed", UNCOUPLED, "g * i * (1 - i)", "g", "the sigmoid' of i is missing"),
-    ("g_not_squashed", UNCOUPLED, "dc * i * (1 - g**2)", "dc * i", "the tanh' of g is missing"),
-    (
-        "blocks_swapped",
-        UNCOUPLED,
-        "np.stack([dz_i, dz_f, dz_g, dz_o])",
-        "np.stack([dz_i, dz_g, dz_f, dz_o])",
-        "the blocks of f and g are swapped, as in TensorFlow's gradient of BlockLSTMV2",
-    ),
-    ("g_left_out", COUPLED, "(c_old - g) * f", "c_old * f", "f's gradient forgets the input gate"),
-    ("coupled_sign", COUPLED, "(c_old - g)", "(c_old + g)", "the sign of 1 - f is lost"),
-    ("o_hole_forgotten", PEEPHOLES, " + dz_o * p_o", "", "c gets nothing through o's peephole"),
-    ("f_hole_forgotten", PEEPHOLES, " + dz_f * p_f", "", "c gets nothing through f's peephole"),
-    ("o_hole_old_c", PEEPHOLES, "dz_o * c]", "dz_o * c_old]", "p_o's gradient takes the old c"),
-    ("z_sign", GRUS, "(h_old - n)", "(n - h_old)", "the sign of the blend"),
-    ("z_not_squashed", GRUS, "(h_old - n) * z * (1 - z)", "(h_old - n)", "z without its sigmoid'"),
-    ("n_not_blended", GRUS, "dh * (1 - z) * (1 - n**2)", "dh * (1 - n**2)", "n without 1 - z"),
-    ("h_kept_forgotten", GRUS, "dh_old = dh * z + ", "dh_old = ", "h gets nothing by the blend"),
-    ("r_not_squashed", GRUS, " * r * (1 - r)", "", "the sigmoid' of r is missing"),
-    ("reset_forgotten", ("gru",), "(r * h_old).T @ dz_n", "h_old.T @ dz_n", "W_hn forgets r"),
-    ("r_path_forgotten", ("gru",), " + d_rh * r", "", "h gets nothing through the candidate"),
-    ("h_not_reset", ("gru",), "d_rh * r + ", "d_rh + ", "h gets the candidate's without r"),
-    ("r_h_for_h", ("gru",), "d_rh * h_old", "d_rh * (r * h_old)", "r's gradient takes r * h for h"),
-    (
-        "reset_forgotten",
-        ("gru_reset_after",),
-        "da = dz_n * r",
-        "da = dz_n",
-        "W_hn and b_hn forget r",
-    ),
-    (
-        "b_hn_forgotten",
-        ("gru_reset_after",),
-        "h_old @ W_hn + params.b_hn",
-        "h_old @ W_hn",
-        "r's gradient forgets b_hn",
-    ),
-    (
-        "b_hn_outside",
-        ("gru_reset_after",),
-        "b_hn=da.sum",
-        "b_hn=dz_n.sum",
-        "b_hn's gradient forgets r",
-    ),
-]
+# The right way back. A formula takes what it names: gates, parts of the old state and of the
+# gradient at the new one, weights, and what other formulas give. ``q`` is what h_old W_h gets.
+
+ANY = {
+    "q": lambda dz: dz,
+    "W_x": lambda x, dz: x.T @ dz,
+    "W_h": lambda h_old, q: h_old.T @ q,
+    "b": lambda dz: dz.sum(axis=1),
+    "d_x": lambda dz, weights: (dz @ weights.W_x.swapaxes(1, 2)).sum(axis=0),
+    "h_by_gates": lambda q, weights: (q @ weights.W_h.swapaxes(1, 2)).sum(axis=0),
+    "dh_old": lambda h_by_gates: h_by_gates,
+}
+RNN = ANY | {
+    "dz_n": lambda dh, n: dh * (1 - n**2),
+    "dz": lambda dz_n: np.stack([dz_n]),
+}
+LSTM = ANY | {
+    "c": lambda i, f, g, c_old: f * c_old + i * g,
+    "dz_o": lambda dh, o, c: dh * tanh(c) * o * (1 - o),
+    "c_by_h": lambda dh, o, c: dh * o * (1 - tanh(c) ** 2),
+    "c_by_o": lambda: 0,
+    "dc": lambda dc_new, c_by_h, c_by_o: dc_new + c_by_h + c_by_o,
+    "dz_i": lambda dc, g, i: dc * g * i * (1 - i),
+    "dz_f": lambda dc, c_old, f: dc * c_old * f * (1 - f),
+    "dz_g": lambda dc, i, g: dc * i * (1 - g**2),
+    "dz": lambda dz_i, dz_f, dz_g, dz_o: np.stack([dz_i, dz_f, dz_g, dz_o]),
+    "c_by_i": lambda: 0,
+    "c_by_f": lambda: 0,
+    "dc_old": lambda dc, f, c_by_i, c_by_f: dc * f + c_by_i + c_by_f,
+}
+HOLES = {
+    "c_by_o": lambda dz_o, p_o: dz_o * p_o,
+    "c_by_f": lambda dz_f, p_f: dz_f * p_f,
+    "d_p_f": lambda dz_f, c_old: dz_f * c_old,
+    "d_p_o": lambda dz_o, c: dz_o * c,
+}
+COUPLED_LSTM = LSTM | {
+    "i": lambda f: 1 - f,
+    "dz_f": lambda dc, c_old, g, f: dc * (c_old - g) * f * (1 - f),
+    "dz": lambda dz_f, dz_g, dz_o: np.stack([dz_f, dz_g, dz_o]),
+}
+GRU = ANY | {
+    "dz_z": lambda dh, h_old, n, z: dh * (h_old - n) * z * (1 - z),
+    "dz_n": lambda dh, z, n: dh * (1 - z) * (1 - n**2),
+    "dz": lambda dz_r, dz_z, dz_n: np.stack([dz_r, dz_z, dz_n]),
+    "h_kept": lambda dh, z: dh * z,
+    "dh_old": lambda h_kept, h_by_gates: h_kept + h_by_gates,
+}
+BACK = {
+    "rnn": RNN,
+    "lstm": LSTM,
+    "peephole": {
+        **LSTM,
+        **HOLES,
+        "c_by_i": lambda dz_i, p_i: dz_i * p_i,
+        "d_p_i": lambda dz_i, c_old: dz_i * c_old,
+        "p": lambda d_p_i, d_p_f, d_p_o: np.stack([d_p_i, d_p_f, d_p_o]).sum(axis=1),
+    },
+    "coupled": COUPLED_LSTM,
+    "coupled_peephole": {
+        **COUPLED_LSTM,
+        **HOLES,
+        "p": lambda d_p_f, d_p_o: np.stack([d_p_f, d_p_o]).sum(axis=1),
+    },
+    "gru": {
+        **GRU,
+        "d_rh": lambda dz_n, weights: dz_n @ weights.W_h[2].T,  # at r * h_old
+        "dz_r": lambda d_rh, h_old, r: d_rh * h_old * r * (1 - r),
+        "h_by_n": lambda d_rh, r: d_rh * r,
+        "h_by_r": lambda dz_r, weights: dz_r @ weights.W_h[0].T,
+        "h_by_z": lambda dz_z, weights: dz_z @ weights.W_h[1].T,
+        "h_by_gates": lambda h_by_n, h_by_r, h_by_z: h_by_n + h_by_r + h_by_z,
+        "W_hn": lambda h_old, r, dz_n: (r * h_old).T @ dz_n,
+        "W_h": lambda h_old, dz_r, dz_z, W_hn: np.stack([h_old.T @ dz_r, h_old.T @ dz_z, W_hn]),
+    },
+    "gru_reset_after": {
+        **GRU,
+        "a": lambda h_old, weights: h_old @ weights.W_h[2] + weights.b_hn,  # what r scales
+        "dz_r": lambda dz_n, a, r: dz_n * a * r * (1 - r),
+        "da": lambda dz_n, r: dz_n * r,
+        "q": lambda dz_r, dz_z, da: np.stack([dz_r, dz_z, da]),
+        "b_hn": lambda da: da.sum(axis=0),
+    },
+}
+
+
+def step_back(name, slip, weights, x, state, d_state):
+    """`step_vjp` of a cell, with the formulas of a slip in the places of the right ones."""
+    cell = CELLS[name]
+    known = dict(zip(cell.GATES, cell.gates(weights, x, state), strict=True))
+    known |= {"weights": weights, "x": x}
+    known |= {f"{k}_old": part for k, part in state._asdict().items()}
+    known |= {"dh": d_state.h, "dc_new": getattr(d_state, "c", None)}
+    holes = zip(getattr(cell, "PEEPHOLES", ""), getattr(weights, "p", ()), strict=True)
+    known |= {f"p_{k}": row for k, row in holes}
+    formulas = BACK[name] | slip
+
+    def value(name):
+        if name not in known:
+            formula = formulas[name]
+            known[name] = formula(*map(value, signature(formula).parameters))
+        return known[name]
+
+    d_weights = cell.Params(*map(value, cell.Params._fields))
+    d_old = cell.State(*(value(f"d{k}_old") for k in cell.State._fields))
+    return d_weights, value("d_x"), d_old
 
 
 class Wrong(NamedTuple):
@@ -119,18 +135,112 @@ class Wrong(NamedTuple):
     step_vjp: object
 
 
-def _wrong(name, cell, old, new, says):
-    module = CELLS[cell]
-    source = inspect.getsource(module.step_vjp)
-    start = source.rindex('"""')  # the docstring is left alone
-    assert source.count(old, start) == 1, f"{name}: {old!r} is not once in {cell}.step_vjp"
-    scope = dict(vars(module))
-    exec(source[:start] + source[start:].replace(old, new), scope)
-    return Wrong(name, cell, says, scope["step_vjp"])
+def slip(name, cells, says, **formulas):
+    """One slip in some cells: what stands in the places of right formulas."""
+    for cell in cells:
+        assert formulas.keys() <= BACK[cell].keys(), f"{name}: {cell} has no such formula"
+        yield Wrong(name, cell, says, partial(step_back, cell, formulas))
 
 
 WRONG = [
-    _wrong(name, cell, old, new, says) for name, cells, old, new, says in REPLACED for cell in cells
+    *slip("b_mean", ALL, "the bias gets a mean over the batch, not the sum",
+          b=lambda dz: dz.mean(axis=1)),
+    *slip("b_first", ALL, "the bias gets the first sequence alone", b=lambda dz: dz[:, 0]),
+    *slip("d_x_of_one_gate", LSTMS + GRUS, "x gets the gradient of the last gate alone",
+          d_x=lambda dz, weights: (dz[-1:] @ weights.W_x.swapaxes(1, 2)).sum(axis=0)),
+    *slip("W_h_sees_new_h", ("rnn",), "W_h gets the new h where the old one belongs",
+          W_h=lambda n, dz: n.T @ dz),
+    *slip("W_h_sees_new_h", LSTMS, "W_h gets the new h where the old one belongs",
+          W_h=lambda o, c, dz: (o * tanh(c)).T @ dz),
+    *slip("W_h_not_transposed", ("rnn",), "h's gradient takes W_h for its transpose",
+          h_by_gates=lambda dz, weights: (dz @ weights.W_h).sum(axis=0)),
+    *slip("no_square", ("rnn",), "the square of tanh' is missing", dz_n=lambda dh, n: dh * (1 - n)),
+    *slip("tanh_forgotten", ("rnn",), "tanh' is missing", dz_n=lambda dh: dh),
+    *slip("sigmoid_for_tanh", ("rnn",), "sigmoid' stands for tanh'",
+          dz_n=lambda dh, n: dh * (n * (1 - n))),
+    *slip("o_not_squashed", LSTMS, "the sigmoid' of o is missing", dz_o=lambda dh, c: dh * tanh(c)),
+    *slip("o_half_squashed", ("lstm",), "o without 1 - o", dz_o=lambda dh, c, o: dh * tanh(c) * o),
+    *slip("tanh_for_o", ("lstm",), "tanh' stands for the sigmoid' of o",
+          dz_o=lambda dh, c, o: dh * tanh(c) * (1 - o**2)),
+    *slip("tanh_c_forgotten", LSTMS, "the tanh' of c is missing", c_by_h=lambda dh, o: dh * o),
+    *slip("c_for_tanh_c", LSTMS, "the tanh' of c takes c for tanh",
+          c_by_h=lambda dh, o, c: dh * o * (1 - c**2)),
+    *slip("o_for_tanh_c", ("lstm",), "the tanh' of c takes o for tanh",
+          c_by_h=lambda dh, o: dh * o * (1 - o**2)),
+    *slip("o_sees_c", LSTMS, "o's gradient takes c for tanh(c)",
+          dz_o=lambda dh, c, o: dh * c * o * (1 - o)),
+    *slip("c_not_carried", LSTMS, "the gradient of c from later is lost",
+          dc=lambda c_by_h, c_by_o: c_by_h + c_by_o),
+    *slip("h_not_carried", LSTMS, "c gets none of h", c_by_h=lambda: 0),
+    *slip("h_sign", ("lstm",), "the sign of what c gets of h",
+          c_by_h=lambda dh, o, c: -dh * o * (1 - tanh(c) ** 2)),
+    *slip("f_left_out", LSTMS, "c's gradient goes back without f",
+          dc_old=lambda dc, c_by_i, c_by_f: dc + c_by_i + c_by_f),
+    *slip("h_not_passed_on", ("lstm",), "the old c gets none of h",
+          dc_old=lambda dc_new, f: dc_new * f),
+    *slip("f_sees_new_c", UNCOUPLED, "f's gradient takes the new c",
+          dz_f=lambda dc, c, f: dc * c * f * (1 - f)),
+    *slip("i_not_squashed", UNCOUPLED, "the sigmoid' of i is missing", dz_i=lambda dc, g: dc * g),
+    *slip("g_not_squashed", UNCOUPLED, "the tanh' of g is missing", dz_g=lambda dc, i: dc * i),
+    *slip("blocks_swapped", UNCOUPLED,
+          "the blocks of f and g are swapped, as in TensorFlow's gradient of BlockLSTMV2",
+          dz=lambda dz_i, dz_f, dz_g, dz_o: np.stack([dz_i, dz_g, dz_f, dz_o])),
+    *slip("g_left_out", COUPLED, "f's gradient forgets the input gate",
+          dz_f=lambda dc, c_old, f: dc * c_old * f * (1 - f)),
+    *slip("coupled_sign", COUPLED, "the sign of 1 - f is lost",
+          dz_f=lambda dc, c_old, g, f: dc * (c_old + g) * f * (1 - f)),
+    *slip("input_kept", ("coupled",), "f's gradient is that of the input gate",
+          dz_f=lambda dc, c_old, g, f: dc * (g - c_old) * f * (1 - f)),
+    *slip("g_sees_f", ("coupled",), "g's gradient takes f for 1 - f",
+          dz_g=lambda dc, f, g: dc * f * (1 - g**2)),
+    *slip("o_hole_forgotten", PEEPHOLES, "c gets nothing through o's peephole", c_by_o=lambda: 0),
+    *slip("f_hole_forgotten", PEEPHOLES, "c gets nothing through f's peephole", c_by_f=lambda: 0),
+    *slip("old_holes_forgotten", ("peephole",), "the old c gets nothing through peepholes",
+          c_by_i=lambda: 0, c_by_f=lambda: 0),
+    *slip("o_hole_sign", ("peephole",), "the sign of what c gets through o's peephole",
+          c_by_o=lambda dz_o, p_o: -dz_o * p_o),
+    *slip("o_hole_to_old_c", ("peephole",), "the old c too gets o's gradient through the peephole",
+          dc_old=lambda dc, f, c_by_o, c_by_i, c_by_f: dc * f + c_by_o + c_by_i + c_by_f),
+    *slip("o_hole_old_c", PEEPHOLES, "p_o's gradient takes the old c",
+          d_p_o=lambda dz_o, c_old: dz_o * c_old),
+    *slip("f_hole_new_c", ("peephole",), "p_f's gradient takes the new c",
+          d_p_f=lambda dz_f, c: dz_f * c),
+    *slip("holes_swapped", ("peephole",), "the gradients of p_i and p_f are swapped",
+          p=lambda d_p_i, d_p_f, d_p_o: np.stack([d_p_f, d_p_i, d_p_o]).sum(axis=1)),
+    *slip("z_sign", GRUS, "the sign of the blend",
+          dz_z=lambda dh, h_old, n, z: dh * (n - h_old) * z * (1 - z)),
+    *slip("z_not_squashed", GRUS, "z without its sigmoid'",
+          dz_z=lambda dh, h_old, n: dh * (h_old - n)),
+    *slip("n_not_blended", GRUS, "n without 1 - z", dz_n=lambda dh, n: dh * (1 - n**2)),
+    *slip("h_kept_forgotten", GRUS, "h gets nothing by the blend", h_kept=lambda: 0),
+    *slip("r_not_squashed", ("gru",), "the sigmoid' of r is missing",
+          dz_r=lambda d_rh, h_old: d_rh * h_old),
+    *slip("r_not_squashed", ("gru_reset_after",), "the sigmoid' of r is missing",
+          dz_r=lambda dz_n, a: dz_n * a),
+    *slip("reset_forgotten", ("gru",), "W_hn forgets r", W_hn=lambda h_old, dz_n: h_old.T @ dz_n),
+    *slip("r_path_forgotten", ("gru",), "h gets nothing through the candidate", h_by_n=lambda: 0),
+    *slip("h_not_reset", ("gru",), "h gets the candidate's without r", h_by_n=lambda d_rh: d_rh),
+    *slip("r_gate_path_forgotten", ("gru",), "h gets nothing through r", h_by_r=lambda: 0),
+    *slip("r_h_for_h", ("gru",), "r's gradient takes r * h for h",
+          dz_r=lambda d_rh, r, h_old: d_rh * (r * h_old) * r * (1 - r)),
+    *slip("r_without_h", ("gru",), "r's gradient forgets h",
+          dz_r=lambda d_rh, r: d_rh * r * (1 - r)),
+    *slip("keras_order", ("gru",), "the blocks of r and z are swapped, as Keras has them",
+          dz=lambda dz_r, dz_z, dz_n: np.stack([dz_z, dz_r, dz_n])),
+    *slip("reset_forgotten", ("gru_reset_after",), "W_hn and b_hn forget r", da=lambda dz_n: dz_n),
+    *slip("reset_forgotten_in_W_hn", ("gru_reset_after",), "W_hn forgets r",
+          q=lambda dz_r, dz_z, dz_n: np.stack([dz_r, dz_z, dz_n])),
+    *slip("r_before_the_product", ("gru_reset_after",), "r's gradient takes h for what r scales",
+          dz_r=lambda dz_n, h_old, r: dz_n * h_old * r * (1 - r)),
+    *slip("b_hn_forgotten", ("gru_reset_after",), "r's gradient forgets b_hn",
+          a=lambda h_old, weights: h_old @ weights.W_h[2]),
+    *slip("b_hn_outside", ("gru_reset_after",), "b_hn's gradient forgets r",
+          b_hn=lambda dz_n: dz_n.sum(axis=0)),
+]  # fmt: skip
+
+# What no loop over the steps can add up.
+OF_WRONG_SHAPE = [
+    *slip("b_not_summed", ("rnn",), "the bias gets no sum over the batch", b=lambda dz: dz),
 ]
 
 
