@@ -220,7 +220,7 @@ def test_what_stands_between_is_said_and_not_jumped_over(keras, h5py, onnx, onnx
 
 
 def test_a_target_that_joins_too_much_is_not_equal(keras, h5py, onnx, tmp_path, monkeypatch):
-    from lstmbook.files import onnx as writer
+    from lstmbook.files import onnx_writer as writer
 
     randomised(KERAS["dense"][0](keras)).save(tmp_path / "m.keras")
     monkeypatch.setattr(writer, "chains", lambda levels: [levels])

@@ -170,6 +170,7 @@ _WRITERS = {
     "onnx": (".onnx",),
     "tf1": (),
 }
+_MODULES = {"keras": "keras_writer", "onnx": "onnx_writer"}  # that write; the others read as well
 
 
 def write(
@@ -238,7 +239,7 @@ def write(
             layouts.describe(str(layer.cell), to)
         except layouts.LayoutError as error:
             raise layouts.LayoutError(f"{layer.name}: {error}") from None
-    form = importlib.import_module(f".{to}", __package__)
+    form = importlib.import_module(f".{_MODULES.get(to, to)}", __package__)
     companions = form.companions(path) if hasattr(form, "companions") else []
     there = [file for file in dict.fromkeys((path, *companions)) if os.path.lexists(file)]
     if there and not overwrite:

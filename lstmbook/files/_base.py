@@ -12,6 +12,8 @@ import numpy as np
 from .. import layouts
 from ..cells._activations import Array
 
+Shapes = Mapping[str, tuple[int, ...]]  # of arrays, by their names
+Take = Callable[[str], Array]  # an array by its name in the file
 MAX_BYTES = 2 * 1024**3  # of arrays read from one file; a file may claim anything
 
 

@@ -9,14 +9,11 @@ name is left over from the last step of training.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from ..cells._activations import Array
-
-Shapes = dict[str, tuple[int, ...]]
-Take = Callable[[str], Array]
+from ._base import Shapes, Take
 
 _WEIGHT = r"(?P<weight>weight_(?:ih|hh|hr)(?:_l\d+)?(?:_reverse)?)"
 _KEPT = (  # how a part of a weight is called, and how the other part is
@@ -29,12 +26,8 @@ _KEPT = (  # how a part of a weight is called, and how the other part is
 _RAW = re.compile(rf"(?P<above>.*?){_WEIGHT}_raw")
 
 
-def worked_out(
-    shapes: Mapping[str, tuple[int, ...]], take: Take
-) -> tuple[Shapes, Take, dict[str, str]]:
-    """The arrays by the names that PyTorch uses them under, and how those were found that are not
-    stored so.
-    """
+def worked_out(shapes: Shapes, take: Take) -> tuple[Shapes, Take, dict[str, str]]:
+    """The arrays by the names under which PyTorch uses them; and of some, how they were found."""
     names = dict(shapes)
     sources: dict[str, tuple[str, ...]] = {}
     words: dict[str, str] = {}

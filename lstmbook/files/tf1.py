@@ -13,9 +13,10 @@ from ..cells._activations import Array
 from ._base import Aside, FileError, Layer, Request, first_line, joined, natural, need, no_floats
 from ._graph import graph_of, meta_of, saved_model_of
 from ._keras_layer import Release
-from ._names import FOREIGN, sort_out
+from ._names import sort_out
 from ._saved_model import Variable, keras_metadata, paired
 from ._stack import Level, chains, exported, stack
+from ._tf1_names import FOREIGN
 from .keras import layers_of
 
 
