@@ -2,7 +2,8 @@
 
 `read` takes TensorFlow checkpoints, SavedModels and frozen graphs (``.pb``), Keras files
 (``.keras``, ``.weights.h5``, ``.h5``), ONNX models, PyTorch state dicts and exported programs
-(``.safetensors``, ``.pt``, ``.pt2``) and ``.npz``; `write` writes them. What a file is, its bytes
+(``.safetensors``, ``.pt``, ``.pt2``), layers models of TensorFlow.js (``model.json``) and ``.npz``;
+`write` writes them. What a file is, its bytes
 tell, not its name; ONNX and frozen graphs alone have no bytes of their own, and are known by their
 endings. Nothing is ever unpickled, no link out of a file is followed, and a file that claims more
 than ``max_bytes`` is refused before memory is taken.
@@ -45,6 +46,7 @@ _READERS = {
     "safetensors": ("safetensors", "torch", "read_safetensors"),
     "torch": ("PyTorch", "torch", "read_state_dict"),
     "pt2": ("exported PyTorch program", "pt2", "read"),
+    "tfjs": ("TensorFlow.js", "tfjs", "read"),
     "npz": ("NumPy .npz", "npz", "read"),
 }
 
@@ -279,12 +281,13 @@ _NAMES = {
     ".keras": "keras",
 }
 _NAMES |= {".h5": "keras", ".hdf5": "keras", ".pt": "torch", ".pth": "torch"}
-_NAMES |= {".bin": "torch"}
+_NAMES |= {".bin": "torch", ".json": "tfjs"}
 _TABLE = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"  # at the end of what TensorFlow's Saver writes
 
 
 def kind(path: str | PathLike[str]) -> str:
-    """What a file is, by what is in it: tf1, frozen, keras, onnx, torch, pt2, safetensors, npz."""
+    """What a file is, by what is in it: tf1, frozen, keras, onnx, torch, pt2, tfjs, npz or
+    safetensors."""
     path = Path(path)
     try:
         if path.is_dir() or path.name == "saved_model.pb":
@@ -324,7 +327,7 @@ def kind(path: str | PathLike[str]) -> str:
     if last == _TABLE:
         return "tf1"
     expected = _NAMES.get(path.suffix.lower())
-    if expected in ("onnx", "frozen"):
+    if expected in ("onnx", "frozen", "tfjs"):
         return expected
     names = "TensorFlow checkpoint, Keras, ONNX (.onnx), safetensors, PyTorch, .npz"
     claim = f"its name says {_READERS[expected][0]}, but " if expected else ""

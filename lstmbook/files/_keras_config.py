@@ -70,7 +70,7 @@ def config_beside(request: Request) -> tuple[Any, str]:
         return None, ""
     try:
         request._replace(path=path).fit(20 * path.stat().st_size, "the file, once it is parsed,")
-        config = _model(json.loads(path.read_bytes()))
+        config = model_of(json.loads(path.read_bytes()))
         if config is None:
             raise FileError(path, "is no configuration of a Keras model: model.to_json() gives one")
     except FileError:
@@ -88,7 +88,7 @@ def config_beside(request: Request) -> tuple[Any, str]:
 def is_config(path: Path) -> bool:
     """Whether a file is the configuration of a Keras model."""
     try:
-        return _model(json.loads(path.read_bytes())) is not None
+        return model_of(json.loads(path.read_bytes())) is not None
     except (OSError, ValueError, RecursionError):
         return False
 
@@ -98,7 +98,7 @@ def neighbour(path: Path) -> Path:
     return path.with_name(re.sub(r"(\.weights)?\.[^.]*$", "", path.name) + ".json")
 
 
-def _model(value: Any) -> Any:
+def model_of(value: Any) -> Any:
     """A model's configuration, as ``to_json`` and ``get_config`` give it; None if it is none."""
     if isinstance(value, str):  # JSON of what was JSON already
         value = json.loads(value)

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..cells._activations import Array
 from ._base import Request
 from ._keras_config import Found, Pairs, leaves_of
@@ -43,7 +45,7 @@ class Variable:
     def __init__(
         self, name: str, shape: tuple[int, ...], dtype: Any, get: Callable[[str], Array]
     ) -> None:
-        self.name, self.shape, self.dtype, self._get = name, shape, dtype.as_numpy_dtype(), get
+        self.name, self.shape, self.dtype, self._get = name, shape, np.dtype(dtype), get
 
     def __getitem__(self, _: Any) -> Array:
         return self._get(self.name)

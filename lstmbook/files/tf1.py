@@ -55,7 +55,9 @@ def read(request: Request) -> tuple[list[Layer], list[Aside]]:
     config = keras_metadata(request, prefix)
     if config:
         kept = [name for name in floats if not _OPTIMIZER.search(name)]
-        parts = [Variable(name, shapes[name], dtypes[keys[name]], get) for name in kept]
+        parts = [
+            Variable(name, shapes[name], dtypes[keys[name]].as_numpy_dtype, get) for name in kept
+        ]
         aside = [Aside(name, why) for name, why in others.items() if not _OPTIMIZER.search(name)]
         return layers_of(request, paired(parts, config), config, Release(), "", aside), aside
     return sort_out(request, shapes, request.counting(sizes, get), others)
