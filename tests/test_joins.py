@@ -184,6 +184,24 @@ def test_weights_alone_join_nothing(keras, h5py, tmp_path):
     assert [one.reads for one in files.read(tmp_path / "w.weights.h5")] == [None, None]
 
 
+def test_layers_of_weights_alone_come_in_the_order_of_the_model(keras, h5py, tmp_path):
+    """HDF5 lists names by the alphabet; the order in which they were written is the model's."""
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((7, 3)),
+            sequence(layers, 4, "z"),
+            layers.Bidirectional(layers.SimpleRNN(2, return_sequences=True), name="y"),
+            layers.GRU(5, return_sequences=True, name="x"),
+            sequence(layers, 2, "w"),
+        ]
+    )
+    model.save_weights(tmp_path / "w.weights.h5")
+    found = files.read(tmp_path / "w.weights.h5")
+    assert [one.name.split("/")[0] for one in found] == ["z", "y", "y", "x", "w"]
+    assert [one.reverse for one in found] == [False, False, True, False, False]
+
+
 # What is written gives what the source's own model gives
 
 

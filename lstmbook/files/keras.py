@@ -231,13 +231,19 @@ def _named(request: Request, root: Any, others: list[Aside]) -> Iterator[Found]:
 def _numbered(request: Request, root: Any, others: list[Aside]) -> Iterator[Found]:
     """Keras 3's form: arrays by number below ``vars``, in the order in which they were made."""
     seen: set[Any] = set()
+    place_of = importlib.import_module("h5py").h5o.get_info
 
     def walk(group: Any, place: tuple[str, ...], names: tuple[str, ...]) -> Iterator[Found]:
         if len(place) > _DEPTH or group.id in seen:
             return
         seen.add(group.id)
-        order = sorted(group, key=lambda name: natural(name.replace("backward_l", "forward_l~")))
-        children = {name: _child(request, group, name) for name in order}
+        children = {name: _child(request, group, name) for name in group}
+        # As they were written: HDF5 lists them by the alphabet. Keras writes backward_layer first.
+        places = {
+            name: (name == "backward_layer", place_of(child.id).addr)
+            for name, child in children.items()
+        }
+        children = {name: children[name] for name in sorted(children, key=places.__getitem__)}
         own = children.pop("vars", None)
         if own is not None and hasattr(own, "keys"):
             variable = own.attrs.get("name")
