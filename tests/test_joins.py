@@ -547,6 +547,31 @@ def test_tensorflow_graphs(tf, tmp_path, kind, loops):
         assert any("by its name: what may stand between" in x for x in one.assumed) == stacked
 
 
+def called_backward(tf, nn, c, xs):
+    with tf.compat.v1.variable_scope("bw"):
+        return dynamic(tf, nn, c.BasicLSTMCell(4), xs)
+
+
+def static_both_ways(tf, nn, c, xs):
+    steps = tf.unstack(xs, axis=1)
+    return tf.stack(nn.static_bidirectional_rnn(*cells(c), steps, dtype=tf.float32)[0], axis=1)
+
+
+@pytest.mark.parametrize("loops", [False, True], ids=["v1 loops", "v2 loops"])
+def test_the_graph_knows_the_direction_better_than_a_name(tf, keras, h5py, tmp_path, loops):
+    hs = saved(tf, tmp_path / "m", called_backward, loops)
+    [one] = files.read(tmp_path / "m")
+    assert (one.name, one.reverse) == ("bw/rnn/basic_lstm_cell", False)
+    np.testing.assert_allclose(run(one.cell, one.params, XS)[0], hs, rtol=0, atol=1e-6)
+    for build in (both_ways, static_both_ways):
+        saved(tf, tmp_path / "n", build, loops)
+        found = files.read(tmp_path / "n")
+        assert [x.reverse for x in found] == ["/bw/" in x.name for x in found]
+        assert any(x.reverse for x in found)
+    (tmp_path / "m.meta").unlink()
+    assert files.read(tmp_path / "m")[0].reverse
+
+
 @pytest.mark.parametrize("kind", ["stack", "unrolled", "one after the other", "both ways"])
 def test_a_graph_and_the_model_that_is_written(tf, keras, h5py, tmp_path, kind):
     build = TF1[kind][0]

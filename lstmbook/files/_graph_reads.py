@@ -87,6 +87,20 @@ class Reads:
             return known[0], ""
         return (), self._words(steps[-1].x, name)
 
+    def never_turned(self, name: str) -> bool:
+        """Whether a layer runs forward for certain: a loop, on nothing that was turned in time."""
+        if len(self.steps.get(name, ())) != 1:  # unrolled, the order of its steps may be turned
+            return False
+        waiting, seen = [_value(self.steps[name][0].x)], set[str]()
+        while waiting and len(seen) < _MOST:
+            node = self.graph.node(waiting.pop())
+            if node is not None and node.name not in seen:
+                seen.add(node.name)
+                if node.op.startswith("Reverse"):
+                    return False
+                waiting += [_value(value) for value in node.input]
+        return not waiting
+
     def _whole(self, x: str, name: str, backward: Mapping[str, bool]) -> tuple[str, ...]:
         """The layers whose outputs, side by side, are an input; none if it is something else."""
         value, turns = self._origin(x)

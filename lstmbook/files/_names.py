@@ -82,6 +82,8 @@ def _with_inputs(
             kernels[scope] = (variable_of(own), variable_of(other))
     kernels = {layer.name: kernels[layer.name] for layer in layers if layer.name in kernels}
     reads = Reads(request.graph, kernels) if request.graph else None
+    if reads:  # a name can be wrong, and the graph is not
+        layers = [x._replace(reverse=x.reverse and not reads.never_turned(x.name)) for x in layers]
     backward = {layer.name: layer.reverse for layer in layers}
     for layer in layers:
         found = reads and reads.of(layer.name, backward)
