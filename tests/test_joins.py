@@ -131,6 +131,17 @@ def in_each_part(keras):
     return keras.Model(x, sequence(layers, 2, "top")(rows))
 
 
+def called_twice(keras):
+    x, inner = keras.Input((7, 3)), sequence(keras.layers, 3, "inner")
+    return keras.Model(x, sequence(keras.layers, 2, "top")(inner(inner(x))))
+
+
+def with_states(keras):
+    x, layers = keras.Input((7, 3)), keras.layers
+    hs, h, c = layers.LSTM(4, return_sequences=True, return_state=True, name="a")(x)
+    return keras.Model(x, sequence(layers, 4, "b")(hs, initial_state=[h, c]))
+
+
 BOTH = ("both/forward_g", "both/backward_g")
 MODELS = {
     autoencoder: {
@@ -141,6 +152,14 @@ MODELS = {
     bidirectional: dict.fromkeys(BOTH, "") | {"top": BOTH},
     nested: {"inner/rnn/low": "", "inner/rnn/high": ("inner/rnn/low",), "top": ("inner/rnn/high",)},
     shared: {"one": "", "top": "2 inputs, called as often"},
+    called_twice: {
+        "inner": "2 inputs, called as often",
+        "top": "LSTM 'inner', which is called more than once",
+    },
+    with_states: {
+        "a": "",
+        "b": "LSTM 'a', and has a final state of LSTM 'a' as initial state",
+    },
     in_each_part: {"rows/row": "TimeDistributed 'rows'", "top": "TimeDistributed 'rows'"},
 }
 
@@ -403,6 +422,28 @@ def test_onnx_shapes_that_stand_for_one_size(onnx, tmp_path):
     assert reads(tmp_path / "m.onnx")["b"] == ("a",)
     onnx_model(onnx, tmp_path / "m.onnx", between)  # nothing says which
     assert reads(tmp_path / "m.onnx")["b"] == "a rearrangement of a"
+
+
+def test_onnx_initial_states_of_the_model(onnx, onnxruntime, tmp_path):
+    """A chain that is written begins with zeros: where the source does not, there is none."""
+    onnx_model(onnx, tmp_path / "m.onnx", [SQUEEZE])
+    model = onnx.load(tmp_path / "m.onnx")
+    model.graph.node[0].output.extend(["Y_h"])
+    model.graph.node[-1].input.extend(["", "Y_h"])
+    onnx.save(model, tmp_path / "n.onnx")
+    [a, b] = files.read(tmp_path / "n.onnx")
+    assert (a.between, b.reads) == ("", ())
+    assert b.between == "a, and has the final state of a as initial state"
+    assert b.note == "its initial state is the final state of a, which is not converted"
+    for number, between in ((0.5, "a, and has numbers of the file as initial state"), (0, "")):
+        model = onnx.load(tmp_path / "m.onnx")
+        start = np.full((1, 1, 4), number, np.float32)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(start, "start"))
+        model.graph.node[-1].input.extend(["", "start"])
+        onnx.save(model, tmp_path / "o.onnx")
+        [_, b] = files.read(tmp_path / "o.onnx")
+        assert (b.between, b.reads) == (between, () if between else ("a",))
+        assert bool(b.assumed) == bool(between)
 
 
 # TensorFlow 1: the graph beside a checkpoint says it, or names

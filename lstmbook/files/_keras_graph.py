@@ -30,12 +30,16 @@ def reads_of(config: Any) -> tuple[dict[Place, Signal], dict[Place, str]]:
     """What each layer reads, by its place; and in words the initial states that are not zeros."""
     calls = _Calls()
     calls.model(config, (), [], 0)
-    reads = {
-        place: signals[0]
-        if len(set(signals)) == 1
-        else Signal((), f"{len(signals)} inputs, called as often")
-        for place, signals in calls.reads.items()
-    }
+    reads = {}
+    for place, signals in calls.reads.items():
+        signal = signals[0]
+        if len(set(signals)) > 1:
+            signal = Signal((), f"{len(signals)} inputs, called as often")
+        elif any(len(calls.reads[layer]) > 1 for layer in signal.layers):
+            signal = Signal((), f"{signal.words}, which is called more than once")
+        elif place in calls.starts and signal.layers:
+            signal = Signal((), f"{signal.words}, and has {calls.starts[place]} as initial state")
+        reads[place] = signal
     return reads, calls.starts
 
 

@@ -135,13 +135,16 @@ class _Reader:
         inputs = Inputs(self.onnx, self.model)
         for k, (node, scope, batch_first) in enumerate(self.nodes):
             reads, between = inputs.of(node.input[0], scope, batch_first)
-            layer = self.layers[k]._replace(reads=reads, between=between)
             starts = [value for value in node.input[5:7] if value]
-            layer = with_start(layer, inputs.words(starts, scope))
-            if any(map(self._is_stored, inputs.stored(starts, scope))):
-                layer = assume(
-                    layer, "begins with zeros: the initial state in the file is left out"
-                )
+            words = inputs.words(starts, scope)
+            stored = any(map(self._is_stored, inputs.stored(starts, scope)))
+            if reads and (words or stored):  # a chain in a target begins with zeros
+                begin = words or "numbers of the file"
+                reads, between = (), f"{' and '.join(reads)}, and has {begin} as initial state"
+            layer = with_start(self.layers[k]._replace(reads=reads, between=between), words)
+            if stored:
+                what = "begins with zeros: the initial state in the file is left out"
+                layer = assume(layer, what)
             self.layers[k] = layer
 
     def _is_stored(self, tensor: Any) -> bool:

@@ -127,7 +127,7 @@ def _keras(path: Path, group: Group, xs: Array) -> tuple[str, Array | None]:
     if first is None or last is None:
         return "its layers are in models within the model", None
     if isinstance(first.input, list) or any(isinstance(x, list) for x in (last.input, last.output)):
-        return "the model gives a layer its state", None
+        return "its layers get more than one input, or give more than one output", None
     hs = np.asarray(keras.Model(first.input, last.output)(xs, training=False))
     return f"Keras ({keras.__version__})", hs if hs.ndim == 3 else hs[:, None]
 
