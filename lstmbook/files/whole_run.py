@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -154,6 +155,7 @@ def _onnx(path: Path, group: Group, xs: Array) -> tuple[str, Array | None]:
     kept, needed = _between(model.graph, first.input[0], last.output[0], stored)
     kinds = {value.name: value for value in model.graph.input}
     free = [name for name in needed if name != first.input[0]]
+    used = {name for node in kept if node.op_type != "Shape" for name in node.input}
     if not all(name in kinds for name in free):
         return "it needs what stands before", None
     make = onnx.helper
@@ -163,22 +165,20 @@ def _onnx(path: Path, group: Group, xs: Array) -> tuple[str, Array | None]:
         kept, "between", [x, *(kinds[name] for name in free)], [y], list(model.graph.initializer)
     )
     part = make.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
-    feeds = {first.input[0]: xs.swapaxes(0, 1)}  # (time, batch, input)
-    for name in free:
-        feed = _feed(kinds[name], xs.shape)
-        if feed is None:
-            return f"it needs a value for {name}", None
-        feeds[name] = feed
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(part.SerializeToString(), options)
     words = ""
-    for batch in (len(xs), 1, 2, 3):  # a model can be made for one size of it
-        few = {
-            name: feed[:, :batch] if feed.ndim > 1 else feed[:batch] for name, feed in feeds.items()
-        }
+    # A model can be made for one size of batch; its own input can have the batch or the time first
+    for batch, batch_first in product((len(xs), 1, 2, 3), (True, False)):
+        few = xs[:batch]
+        feeds = {name: _feed(kinds[name], few, batch_first, name in used) for name in free}
+        feeds[first.input[0]] = few.swapaxes(0, 1)  # (time, batch, input)
+        missing = [name for name, feed in feeds.items() if feed is None]
+        if missing:
+            return f"it needs a value for {missing[0]}", None
         try:
-            ys = session.run(None, few)[0]  # (time, directions, batch, hidden)
+            ys = session.run(None, feeds)[0]  # (time, directions, batch, hidden)
         except Exception as error:
             words = f"it could not be run: {first_line(error)[:120]}"
         else:
@@ -187,17 +187,24 @@ def _onnx(path: Path, group: Group, xs: Array) -> tuple[str, Array | None]:
     return words, None
 
 
-def _feed(value: Any, shape: tuple[int, ...]) -> Array | None:
-    """Whole lengths, or a state of zeros, for an input of a model; None if it is neither."""
+def _feed(value: Any, xs: Array, batch_first: bool, used: bool) -> Array | None:
+    """Whole lengths, a state of zeros or an input of zeros, for an input of a model.
+
+    An input can be zeros if its numbers are not ``used``, and it lends its shape alone. None if it
+    is none of these.
+    """
     kind = value.type.tensor_type
     dims = [dim.dim_value for dim in kind.shape.dim]
     if kind.elem_type == 6 and len(dims) == 1:  # int32, one for each sequence
-        return np.full(shape[0], shape[1], np.int32)
-    if (
-        kind.elem_type == 1 and len(dims) == 3 and dims[0] and dims[2]
-    ):  # (directions, batch, hidden)
-        return np.zeros((dims[0], shape[0], dims[2]), np.float32)
-    return None
+        return np.full(len(xs), xs.shape[1], np.int32)
+    if kind.elem_type != 1 or len(dims) != 3 or not dims[2]:
+        return None
+    if value.name.startswith("initial") and dims[0]:  # (directions, batch, hidden)
+        return np.zeros((dims[0], len(xs), dims[2]), np.float32)
+    if used:
+        return None
+    sizes = xs.shape[:2] if batch_first else xs.shape[1::-1]
+    return np.zeros((*sizes, dims[2]), np.float32)
 
 
 def _between(graph: Any, start: str, end: str, stored: set[str]) -> tuple[list[Any], list[str]]:
