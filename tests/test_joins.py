@@ -180,6 +180,48 @@ def test_keras_notes(keras, h5py, tmp_path):
     assert reads(tmp_path / "n.keras")["top"] == "Bidirectional 'both' with merge_mode='sum'"
 
 
+def test_classes_of_ones_own_are_no_layers_of_keras(keras, h5py, tmp_path):
+    """Whatever they are called: what they compute, only they know."""
+    register = keras.saving.register_keras_serializable
+
+    @register(package="Mine")
+    class Bidirectional(keras.layers.Bidirectional):
+        def call(self, sequences, initial_state=None, mask=None, training=None):
+            return 2 * super().call(sequences, initial_state, mask, training)
+
+    @register(package="Mine")
+    class Residual(keras.Model):
+        def call(self, inputs, **options):
+            return 2 * super().call(inputs, **options)
+
+    inner = keras.layers.GRU(4, return_sequences=True, name="g")
+    both = [
+        keras.Input((7, 3)),
+        Bidirectional(inner, name="both"),
+        sequence(keras.layers, 2, "top"),
+    ]
+    keras.Sequential(both).save(tmp_path / "m.keras")
+    assert reads(tmp_path / "m.keras")["top"] == "Mine>Bidirectional 'both'"
+    one = two(keras, lambda y, x: y)
+    Residual(one.input, one.output).save(tmp_path / "n.keras")
+    assert [x.reads for x in files.read(tmp_path / "n.keras")] == [None, None]
+
+
+def test_states_that_stay_and_states_of_both_directions(keras, h5py, tmp_path):
+    layers = keras.layers
+    x = keras.Input(batch_shape=(2, 7, 3))
+    hs = layers.LSTM(4, return_sequences=True, stateful=True, name="kept")(x)
+    hs, *states = layers.Bidirectional(
+        layers.GRU(4, return_sequences=True, return_state=True, name="low"), name="one"
+    )(hs)
+    two_ways = layers.Bidirectional(layers.GRU(4, return_sequences=True, name="top"), name="two")
+    keras.Model(x, two_ways(hs, initial_state=states)).save(tmp_path / "m.keras")
+    notes = {one.name: one.note for one in files.read(tmp_path / "m.keras")}
+    assert "its initial state is that of the call before" in notes["kept"]
+    for half in ("forward", "backward"):
+        assert "its initial state is a final state of" in notes[f"two/{half}_top"]
+
+
 def test_keras_2_configurations(keras, h5py, tmp_path):
     """Keras 2 lists calls as lists: its own spelling, with the weights of today's."""
     two(keras, lambda y, x: y).save_weights(tmp_path / "w.weights.h5")
@@ -424,6 +466,21 @@ def test_onnx_shapes_that_stand_for_one_size(onnx, tmp_path):
     assert reads(tmp_path / "m.onnx")["b"] == "a rearrangement of a"
 
 
+@pytest.mark.parametrize("shape", [(20, 1, 3), (1, 20, 3), (20, 4, 3), (None, None, 3)])
+@pytest.mark.parametrize("cut", [(-1, -(2**31), -1), (0, 5, 1), (19, 20, 1), (0, 20, 2)])
+def test_onnx_cuts_in_time_are_seen_in_every_size(onnx, tmp_path, shape, cut):
+    """In one step no order shows, and a cut after five steps shows only where there are more."""
+    names = [f"cut{k}" for k in range(3)]
+    constants = [
+        ("Constant", [], [name], {"value": onnx.numpy_helper.from_array(np.array([n]), name)})
+        for name, n in zip(names, cut, strict=True)
+    ]
+    between = [("Squeeze", ["Y", "axis"], ["s"], {})]
+    between += [*constants, ("Slice", ["s", *names[:2], "time", names[2]], ["x"], {})]
+    onnx_model(onnx, tmp_path / "m.onnx", between, shape=shape)
+    assert reads(tmp_path / "m.onnx")["b"] == "a rearrangement of a"
+
+
 def test_onnx_initial_states_of_the_model(onnx, onnxruntime, tmp_path):
     """A chain that is written begins with zeros: where the source does not, there is none."""
     onnx_model(onnx, tmp_path / "m.onnx", [SQUEEZE])
@@ -510,6 +567,52 @@ def both_ways(tf, nn, c, xs):
     with tf.compat.v1.variable_scope("high"):
         hs, _ = nn.bidirectional_dynamic_rnn(*cells(c), tf.concat(hs, 2), dtype=tf.float32)
     return tf.concat(hs, 2)
+
+
+def two_unrolled(change):
+    """Two unrolled layers, and what is made of the first one's outputs between them."""
+
+    def build(tf, nn, c, xs):
+        low, top = cells(c)
+        steps, _ = nn.static_rnn(low, tf.unstack(xs, axis=1), dtype=tf.float32, scope="a")
+        steps, _ = nn.static_rnn(top, change(steps), dtype=tf.float32, scope="b")
+        return tf.stack(steps, axis=1)
+
+    return build
+
+
+def in_two_loops(tf, nn, c, xs):
+    low, top = cells(c)
+    hs = dynamic(tf, nn, low, xs, scope="a")
+    return dynamic(tf, nn, top, hs, scope="b"), dynamic(tf, nn, top, tf.tanh(hs), scope="b")
+
+
+def chosen(tf, nn, c, xs):
+    low, top = cells(c, (3, 4))
+    hs = dynamic(tf, nn, low, xs, scope="a")
+    return dynamic(tf, nn, top, tf.where(xs > 0, tf.zeros_like(hs), hs), scope="b")
+
+
+SOMETHING_ELSE = {
+    "in another order": two_unrolled(lambda steps: steps[::-1]),
+    "one step twice": two_unrolled(lambda steps: [*steps[:-1], steps[0]]),
+    "one step doubled": two_unrolled(lambda steps: [*steps[:2], steps[2] * 2, *steps[3:]]),
+    "the last step doubled": two_unrolled(lambda steps: [*steps[:-1], steps[-1] * 2]),
+    "fewer steps": two_unrolled(lambda steps: steps[::2]),
+    "two loops": in_two_loops,
+    "a choice": chosen,
+}
+
+
+@pytest.mark.parametrize("kind", SOMETHING_ELSE)
+@pytest.mark.parametrize("loops", [False, True], ids=["v1 loops", "v2 loops"])
+def test_tensorflow_graphs_where_a_layer_reads_something_else(tf, tmp_path, kind, loops):
+    saved(tf, tmp_path / "m", SOMETHING_ELSE[kind], loops)
+    found = {one.name: one for one in files.read(tmp_path / "m")}
+    assert found["b/basic_lstm_cell"].reads == ()
+    saved(tf, tmp_path / "n", two_unrolled(lambda steps: steps), loops)
+    found = {one.name: one for one in files.read(tmp_path / "n")}
+    assert found["b/basic_lstm_cell"].reads == ("a/basic_lstm_cell",)
 
 
 CELL = "rnn/multi_rnn_cell/cell_"

@@ -59,18 +59,15 @@ class Reads:
         self.graph = graph
         self.steps = {name: list(self._steps(*pair)) for name, pair in kernels.items()}
         self.outputs: dict[str, str] = {}  # a value -> the layer whose output it is
+        self.times: dict[str, int] = {}  # the same value -> which step of an unrolled layer gave it
         for name, steps in self.steps.items():
-            for step in steps:
-                value = step.output or self._origin(step.h, previous=True)[0]
-                if self._op(value) not in (
-                    "Const",
-                    "Placeholder",
-                    "Fill",
-                    "Zeros",
-                    "Split",
-                    "Slice",
-                ):
+            for k, step in enumerate(steps):
+                value, _, looped = self._follow(step.h, previous=True)
+                if step.output:
+                    value, looped = step.output, True
+                if self._op(value) not in _NO_OUTPUTS:
                     self.outputs[value] = name
+                    self.times[value] = k if looped else k - 1
 
     def of(self, name: str, backward: Mapping[str, bool]) -> tuple[tuple[str, ...], str] | None:
         """The layers that a layer reads and nothing else, or what it reads; None if unknown.
@@ -80,11 +77,11 @@ class Reads:
         steps = self.steps.get(name, [])
         if not steps or name not in self.outputs.values():
             return None
-        found = [self._whole(step.x, name, backward) for step in steps]
-        # The output of the last step of an unrolled network is nobody's previous output
-        known = [layers for layers in found if layers]
-        if len(known) >= max(1, len(steps) - 1) and len(set(known)) == 1:
-            return known[0], ""
+        found = [self._whole(step.x, name, backward, k) for k, step in enumerate(steps)]
+        if len(steps) > 1 and self._is_last(steps[-1].x, found[-2]):
+            found.pop()  # the last output of an unrolled layer is nobody's previous output
+        if found[0] and len(set(found)) == 1:
+            return found[0], ""
         return (), self._words(steps[-1].x, name)
 
     def never_turned(self, name: str) -> bool:
@@ -101,7 +98,21 @@ class Reads:
                 waiting += [_value(value) for value in node.input]
         return not waiting
 
-    def _whole(self, x: str, name: str, backward: Mapping[str, bool]) -> tuple[str, ...]:
+    def _is_last(self, x: str, layers: tuple[str, ...]) -> bool:
+        """Whether an input is computed as the outputs of a layer are, and is none that is known.
+
+        It is then its output of the last step, which no step reads back.
+        """
+        value = self._origin(x)[0]
+        known = [v for v, layer in self.outputs.items() if layers == (layer,)]
+        return value not in self.outputs and self._form(value) in map(self._form, known)
+
+    def _form(self, value: str) -> tuple[str, ...]:
+        """The operator that gives a value, and those that give its inputs."""
+        node = self.graph.node(value)
+        return () if node is None else (node.op, *map(self._op, node.input))
+
+    def _whole(self, x: str, name: str, backward: Mapping[str, bool], step: int) -> tuple[str, ...]:
         """The layers whose outputs, side by side, are an input; none if it is something else."""
         value, turns = self._origin(x)
         node = self.graph.node(value)
@@ -111,38 +122,47 @@ class Reads:
             parts = [(end, turns + more) for end, more in map(self._origin, inputs)]
         layers = [(self.outputs.get(end), number) for end, number in parts]
         right = (
-            layer is not None and number % 2 == (backward[layer] != backward[name])
-            for layer, number in layers
+            layer is not None
+            and number % 2 == (backward[layer] != backward[name])
+            and len(self.steps[layer]) == len(self.steps[name])
+            and self.times[end] == step
+            for (layer, number), (end, _) in zip(layers, parts, strict=True)
         )
         return tuple(str(layer) for layer, _ in layers) if all(right) else ()
 
-    def _origin(self, value: str, previous: bool = False) -> tuple[str, int]:
-        """Where a value comes from, moved about alone; and how often it is turned in time.
+    def _origin(self, value: str) -> tuple[str, int]:
+        """Where a value comes from, moved about alone; and how often it is turned in time."""
+        return self._follow(value)[:2]
 
-        With ``previous`` that is the value of the step before, in a loop.
+    def _follow(self, value: str, previous: bool = False) -> tuple[str, int, bool]:
+        """The same, and whether the way leads through a loop.
+
+        With ``previous`` that is to the value of the step before.
         """
-        turns = 0
+        turns, looped = 0, False
         for _ in range(_MOST):
             node = self.graph.node(value)
             if node is None:
                 break
-            if node.op in ("ReverseSequence", "ReverseV2"):
-                turns += 1
+            turns += node.op in ("ReverseSequence", "ReverseV2")
+            looped |= node.op == "NextIteration"
             after = self._before(node, previous)
             if after is None:
                 break
             value = _value(after)
-        return value, turns
+        return value, turns, looped
 
     def _before(self, node: Any, previous: bool) -> str | None:
         """The value that a node hands on."""
         if node.op in (*_PASSED, "Transpose", "ReverseSequence", "ReverseV2"):
             return str(node.input[0])
         if node.op in ("Select", "SelectV2"):  # where a sequence has ended, and where it has not
-            return str(node.input[2])
+            ended = self._through_moves(node.input[0]) == "GreaterEqual"
+            return str(node.input[2]) if ended else None
         if node.op in _READ:
             flow, end, place = _READ[node.op]
-            return self._through(node.input[flow], ("Enter",), end, place)
+            in_order = self._through_moves(node.input[1]) in ("Switch", "Merge")
+            return self._through(node.input[flow], ("Enter",), end, place) if in_order else None
         if node.op in _COLLECTED:
             flow, end = _COLLECTED[node.op]
             loop = ("Exit", "Switch", "Merge", "NextIteration")
@@ -160,7 +180,19 @@ class Reads:
             if node is None or node.op != op:
                 return None
             value = str(self._next(node) if op == "Merge" else node.input[0])
-        return str(node.input[place]) if node is not None else None
+        if node is None or (
+            ("Write" in end or "SetItem" in end)
+            and self._through_moves(node.input[1]) not in ("Switch", "Merge")
+        ):
+            return None  # not at the time of the step
+        return str(node.input[place])
+
+    def _through_moves(self, value: str) -> str:
+        """The operator that gives a value, beyond those that hand it on."""
+        node = self.graph.node(value)
+        while node is not None and node.op in ("Identity", "Tile", "BroadcastTo", "Reshape"):
+            node = self.graph.node(node.input[0])
+        return "" if node is None else str(node.op)
 
     def _next(self, merge: Any) -> str | None:
         """Of the inputs of a loop's Merge, the one of the step before."""

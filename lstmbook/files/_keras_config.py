@@ -234,12 +234,12 @@ def _layer_leaves(
     else:
         reverse = bool(own.get("go_backwards")) != flip
         where = (*place, "cell") if kind in ("SimpleRNN", "LSTM", "GRU") else place
-        yield Leaf(where, names, _class(layer), own, reverse)
+        yield Leaf(where, names, keras_class(layer), own, reverse)
 
 
-def _class(layer: Mapping[str, Any]) -> str:
+def keras_class(layer: Mapping[str, Any]) -> str:
     """The class of a layer; with its package or module, if it is not Keras' own."""
-    name, module = str(layer["class_name"]), layer.get("module") or "keras"
+    name, module = str(layer.get("class_name")), layer.get("module") or "keras"
     registered = layer.get("registered_name") or ""
     if ">" in str(registered):
         return str(registered)
@@ -254,7 +254,7 @@ def _cell_leaves(
     if not isinstance(own, dict) or "class_name" not in cell:
         return
     if kind != "StackedRNNCells":
-        yield Leaf(place, names, _class(cell).removesuffix("Cell"), own, reverse)
+        yield Leaf(place, names, keras_class(cell).removesuffix("Cell"), own, reverse)
         return
     for part, where in placed(own.get("cells"), (*place, "cells")):
         label = str((part.get("config") or {}).get("name") or where[-1])

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from ._keras_config import class_of, placed
+from ._keras_config import keras_class, placed
 
 Place = tuple[str, ...]
 RECURRENT = ("SimpleRNN", "LSTM", "GRU", "CuDNNLSTM", "CuDNNGRU")
@@ -56,10 +56,12 @@ class _Calls:
         layers = own if isinstance(own, list) else own.get("layers") if isinstance(own, dict) else 0
         if not isinstance(layers, list) or depth > _DEPTH:
             return [_something(config, inputs)]
+        if keras_class(config) not in ("Sequential", "Functional", "Model"):
+            return [_something(config, inputs)]  # only its class knows
         places = list(placed(layers, (*place, "layers")))
         if any(layer.get("inbound_nodes") for layer, _ in places) and isinstance(own, dict):
             return _Functional(self, own, places, inputs, depth).outputs()
-        if class_of(config) != "Sequential":  # only its class knows
+        if keras_class(config) != "Sequential":
             return [_something(config, inputs)]
         for layer, where in places:
             if layer.get("class_name") != "InputLayer":
@@ -70,21 +72,29 @@ class _Calls:
         self, layer: dict[str, Any], place: Place, inputs: list[Signal], depth: int
     ) -> list[Signal]:
         """The outputs of a layer: of a recurrent one, the outputs first and then the states."""
-        kind, own = class_of(layer), layer.get("config")
+        kind, own = keras_class(layer), layer.get("config")
         if isinstance(own, list) or (isinstance(own, dict) and isinstance(own.get("layers"), list)):
             return self.model(layer, place, inputs, depth + 1)
         own = _config(layer)
         x = inputs[0] if inputs else INPUT
         if kind == "Bidirectional" and isinstance(own.get("layer"), dict):
-            return self.bidirectional(layer, own, place, x)
+            outputs = self.bidirectional(layer, own, place, x)
+            self._begins(place, _config(own["layer"]), inputs[1:])
+            return outputs
         ends = self.recurrent(layer, kind, own, place, x)
         if ends is not None:
-            for end in ends if len(inputs) > 1 else ():
-                self.starts[end] = " and ".join(dict.fromkeys(map(_words, inputs[1:])))
+            self._begins(place, own, inputs[1:])
             return _given(layer, own, ends)
         if isinstance(own.get("layer"), dict):  # TimeDistributed and other wrappers
             self.layer(own["layer"], (*place, "layer"), [_something(layer, inputs)], depth + 1)
         return [_something(layer, inputs)]
+
+    def _begins(self, place: Place, own: Mapping[str, Any], states: list[Signal]) -> None:
+        """Takes down the initial state of all cells of a layer, where it is not zeros."""
+        words = [*map(_words, states), *["that of the call before"] * bool(own.get("stateful"))]
+        for cell in self.reads:
+            if words and cell[: len(place)] == place:
+                self.starts[cell] = " and ".join(dict.fromkeys(words))
 
     def recurrent(
         self, layer: Any, kind: str, own: Mapping[str, Any], place: Place, x: Signal
@@ -101,13 +111,13 @@ class _Calls:
     def cell(self, cell: dict[str, Any], place: Place, x: Signal) -> tuple[Place, ...] | None:
         """The same for a cell, or cells one upon the other."""
         own = cell.get("config")
-        if class_of(cell) != "StackedRNNCells" or not isinstance(own, dict):
+        if keras_class(cell) != "StackedRNNCells" or not isinstance(own, dict):
             self.reads.setdefault(place, []).append(x)
             return (place,)
         ends: tuple[Place, ...] | None = None
         for part, where in placed(own.get("cells"), (*place, "cells")):
             ends = self.cell(part, where, x)
-            x = Signal(ends or ())
+            x = Signal(ends or (), _called(part))
         return ends
 
     def bidirectional(
@@ -119,7 +129,7 @@ class _Calls:
         for key, half in (("forward", own["layer"]), ("backward", own.get("backward_layer"))):
             half = half or own["layer"]
             where = (*place, f"{key}_layer")
-            ends += self.recurrent(half, class_of(half), _config(half), where, x) or ()
+            ends += self.recurrent(half, keras_class(half), _config(half), where, x) or ()
         merge = own.get("merge_mode", "concat")
         outputs = [Signal(tuple(ends), name)]
         if not inner.get("return_sequences"):
@@ -181,7 +191,7 @@ class _Functional:
             return [Signal((), name)]
         layer, place = self.layers[name]
         nodes = layer.get("inbound_nodes") or []
-        if not nodes or class_of(layer) == "InputLayer":
+        if not nodes or keras_class(layer) == "InputLayer":
             return self.known.setdefault(key, [INPUT])
         if node >= len(nodes):
             return [Signal((), name)]
@@ -233,7 +243,7 @@ def _words(signal: Signal) -> str:
 
 def _called(layer: Mapping[str, Any]) -> str:
     name = _name(layer)
-    return f"{class_of(layer)} {name!r}" if name else class_of(layer)
+    return f"{keras_class(layer)} {name!r}" if name else keras_class(layer)
 
 
 def _something(layer: Any, inputs: list[Signal]) -> Signal:
