@@ -9,6 +9,7 @@ from cases import params_of
 
 from lstmbook import CELLS, convert, files, run
 from lstmbook.files import Layer
+from lstmbook.files._keras_config import strange_class
 
 XS = np.random.default_rng(8).normal(size=(4, 7, 3)).astype(np.float32)
 
@@ -151,9 +152,9 @@ MODELS = {
     seq2seq: {"encoder": "", "decoder": ""},
     bidirectional: dict.fromkeys(BOTH, "") | {"top": BOTH},
     nested: {"inner/rnn/low": "", "inner/rnn/high": ("inner/rnn/low",), "top": ("inner/rnn/high",)},
-    shared: {"one": "", "top": "2 inputs, called as often"},
+    shared: {"one": "", "top": "another input in each of 2 calls"},
     called_twice: {
-        "inner": "2 inputs, called as often",
+        "inner": "another input in each of 2 calls",
         "top": "LSTM 'inner', which is called more than once",
     },
     with_states: {
@@ -360,6 +361,61 @@ def test_what_cannot_be_run_in_one_piece_says_why(tmp_path, safetensors):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("end", [".keras", ".h5"])
+def test_a_model_with_code_in_it_is_not_loaded(
+    keras, h5py, onnx, onnxruntime, tmp_path, monkeypatch, end
+):
+    """A configuration can name a function to call: such a file is read, and never run."""
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((7, 3)),
+            sequence(layers, 4, "a"),
+            sequence(layers, 4, "b"),
+            layers.Lambda(lambda x: 2 * x, name="code"),
+        ]
+    )
+    randomised(model).save(tmp_path / f"m{end}")
+
+    def load_model(*_, **__):
+        raise AssertionError("loaded")
+
+    monkeypatch.setattr(keras.models, "load_model", load_model)
+    done = convert(tmp_path / f"m{end}", tmp_path / "m.onnx")
+    source, target = done.certificate.wholes
+    assert str(source) == "a -> b: the source was not run in one piece: it has Lambda in it"
+    assert target.max_abs < 1e-6
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"class_name": "Dense", "module": "os", "registered_name": "Dense"},
+        {"class_name": "Dense", "module": "keras.layers", "registered_name": "Mine>Dense"},
+        {"class_name": "function", "config": "system", "module": "builtins"},
+        {"config": {"layers": [{"config": {"activation": {"class_name": "Lambda"}}}]}},
+        [[{"class_name": "__lambda__"}]],
+    ],
+)
+def test_what_is_more_than_a_layer_of_keras(config):
+    assert strange_class({"class_name": "Sequential", "config": [config]}) != ""
+
+
+def test_all_of_keras_own_is_plain(keras):
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((7, 3)),
+            layers.Masking(),
+            layers.Bidirectional(layers.LSTM(4, return_sequences=True, kernel_regularizer="l2")),
+            layers.TimeDistributed(layers.Dense(4, kernel_initializer="he_normal")),
+            layers.RNN([layers.GRUCell(4), layers.SimpleRNNCell(2)], return_sequences=True),
+            layers.Dropout(0.5),
+        ]
+    )
+    assert strange_class(json.loads(model.to_json())) == ""
+
+
 # ONNX: the graph says it
 
 
@@ -466,7 +522,7 @@ def test_onnx_shapes_that_stand_for_one_size(onnx, tmp_path):
     assert reads(tmp_path / "m.onnx")["b"] == "a rearrangement of a"
 
 
-@pytest.mark.parametrize("shape", [(20, 1, 3), (1, 20, 3), (20, 4, 3), (None, None, 3)])
+@pytest.mark.parametrize("shape", [(20, 1, 3), (1, 20, 3), (20, 4, 3), (1, 1, 3), (None, None, 3)])
 @pytest.mark.parametrize("cut", [(-1, -(2**31), -1), (0, 5, 1), (19, 20, 1), (0, 20, 2)])
 def test_onnx_cuts_in_time_are_seen_in_every_size(onnx, tmp_path, shape, cut):
     """In one step no order shows, and a cut after five steps shows only where there are more."""
@@ -593,7 +649,13 @@ def chosen(tf, nn, c, xs):
     return dynamic(tf, nn, top, tf.where(xs > 0, tf.zeros_like(hs), hs), scope="b")
 
 
+def turned(tf, nn, c, xs):
+    low, top = cells(c)
+    return dynamic(tf, nn, top, tf.reverse(dynamic(tf, nn, low, xs, scope="a"), [1]), scope="b")
+
+
 SOMETHING_ELSE = {
+    "turned in time": turned,
     "in another order": two_unrolled(lambda steps: steps[::-1]),
     "one step twice": two_unrolled(lambda steps: [*steps[:-1], steps[0]]),
     "one step doubled": two_unrolled(lambda steps: [*steps[:2], steps[2] * 2, *steps[3:]]),
@@ -759,6 +821,31 @@ def test_our_own_form_keeps_what_reads_what(tmp_path):
     ]  # fmt: skip
 
 
+def test_names_of_no_stack_say_nothing(tmp_path):
+    names = ["/a/lstm_cell", "rnn/cell_0/lstm_cell", "rnn/cell_1/lstm_cell"]
+    arrays = {f"{name}/kernel": np.zeros((8, 16), np.float32) for name in names}
+    arrays |= {f"{name}/bias": np.zeros(16, np.float32) for name in names}
+    np.savez(tmp_path / "w.npz", **arrays)
+    assert [one.reads for one in files.read(tmp_path / "w.npz")] == [None] * 3
+
+
+def test_a_graph_that_goes_in_a_circle_ends():
+    from lstmbook.files._graph import Graph
+    from lstmbook.files._graph_loops import Node
+    from lstmbook.files._graph_reads import Reads
+
+    nodes = [
+        Node("kernel", "VariableV2", []),
+        Node("a", "Identity", ["b"]),
+        Node("b", "Identity", ["a"]),
+        Node("choice", "Select", ["a", "a", "a"]),
+        Node("both", "ConcatV2", ["choice", "a"]),
+        Node("step", "MatMul", ["both", "kernel"]),
+    ]
+    reads = Reads(Graph(nodes, "a graph"), {"x": ("kernel", "kernel")})
+    assert reads.of("x", {"x": False}) == ((), "")
+
+
 def test_layers_without_a_word_stay_apart(onnx, onnxruntime, tmp_path):
     files.write(tmp_path / "m.onnx", [layer("a", 4), layer("b", 4)], to="onnx")
     assert reads(tmp_path / "m.onnx") == {"a": "", "b": ""}
@@ -795,6 +882,10 @@ def test_what_is_asked_to_be_a_chain(onnx, onnxruntime, tmp_path):
     done = convert(tmp_path / "m.npz", tmp_path / "m.onnx", chain=["low", "top"])
     assert reads(tmp_path / "m.onnx") == {"low": "", "top": ("low",), "x": ""}
     assert "reads low, as asked for" in str(done.certificate)
+    assert "that they are joined was asked for, and is no part of the proof" in str(
+        done.certificate
+    )
+    assert done.certificate.to_dict()["asked"]
     session = onnxruntime.InferenceSession(str(tmp_path / "m.onnx"))
     feeds = {"sequence_lens": np.full(4, 7, np.int32)}
     for value in session.get_inputs():

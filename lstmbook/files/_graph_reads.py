@@ -15,18 +15,11 @@ from ._graph import Graph
 _PASSED = ("Identity", "Enter", "RefEnter", "StopGradient", "PreventGradient", "Snapshot")
 _NO_OUTPUTS = ("Const", "Placeholder", "Fill", "Zeros", "Split", "Slice")
 # What is named of all that stands between two layers
-_COMPUTES: tuple[str, ...] = (
-    "MatMul",
-    "BatchMatMul",
-    "BatchMatMulV2",
-    "Add",
-    "AddV2",
-    "BiasAdd",
-    "Sub",
-    "Mul",
+_COMPUTES = (
+    *("MatMul", "BatchMatMul", "BatchMatMulV2", "Conv2D", "Add", "AddV2", "BiasAdd", "Sub", "Mul"),
+    *("Tanh", "Sigmoid", "Relu", "Softmax", "Mean", "Max", "ArgMax"),
+    *("RandomUniform", "Gather", "GatherV2", "Tile"),
 )
-_COMPUTES += ("Tanh", "Sigmoid", "Relu", "Softmax", "RandomUniform", "Gather", "GatherV2", "Conv2D")
-_COMPUTES += ("ArgMax", "Mean", "Max", "Tile")
 # Operators that are a whole step, or a whole run: the places of their input and of their previous
 # output, and of the output among what they give
 _FUSED = {"LSTMBlockCell": (0, 2, 6), "GRUBlockCell": (0, 1, 3), "BlockLSTM": (1, 3, 6)}
@@ -157,12 +150,13 @@ class Reads:
         if node.op in (*_PASSED, "Transpose", "ReverseSequence", "ReverseV2"):
             return str(node.input[0])
         if node.op in ("Select", "SelectV2"):  # where a sequence has ended, and where it has not
-            ended = self._through_moves(node.input[0]) == "GreaterEqual"
+            condition = self._maker(node.input[0])
+            ended = condition is not None and condition.op == "GreaterEqual"
             return str(node.input[2]) if ended else None
         if node.op in _READ:
             flow, end, place = _READ[node.op]
-            in_order = self._through_moves(node.input[1]) in ("Switch", "Merge")
-            return self._through(node.input[flow], ("Enter",), end, place) if in_order else None
+            found = self._through(node.input[flow], ("Enter",), end, place)
+            return found if self._is_time(node) else None
         if node.op in _COLLECTED:
             flow, end = _COLLECTED[node.op]
             loop = ("Exit", "Switch", "Merge", "NextIteration")
@@ -173,26 +167,29 @@ class Reads:
 
     def _through(self, value: str, path: tuple[str, ...], end: str, place: int) -> str | None:
         """What is written into an array of tensors, by the value that stands for the array."""
-        for op in (*path, end):
-            node = self.graph.node(value)
-            while node is not None and node.op == "Identity":
-                node = self.graph.node(node.input[0])
+        for op in path:
+            node = self._maker(value)
             if node is None or node.op != op:
                 return None
             value = str(self._next(node) if op == "Merge" else node.input[0])
-        if node is None or (
-            ("Write" in end or "SetItem" in end)
-            and self._through_moves(node.input[1]) not in ("Switch", "Merge")
-        ):
-            return None  # not at the time of the step
+        node = self._maker(value)
+        if node is None or node.op != end or (path[0] == "Exit" and not self._is_time(node)):
+            return None
         return str(node.input[place])
 
-    def _through_moves(self, value: str) -> str:
-        """The operator that gives a value, beyond those that hand it on."""
+    def _is_time(self, node: Any) -> bool:
+        """Whether an array of tensors is read or written at the time of the step, a loop's own."""
+        time = self._maker(node.input[1])
+        return time is not None and time.op in ("Switch", "Merge")
+
+    def _maker(self, value: str) -> Any:
+        """The node that gives a value, beyond those that hand it on; None if there is none."""
         node = self.graph.node(value)
-        while node is not None and node.op in ("Identity", "Tile", "BroadcastTo", "Reshape"):
+        for _ in range(_MOST):
+            if node is None or node.op not in ("Identity", "Tile", "BroadcastTo", "Reshape"):
+                break
             node = self.graph.node(node.input[0])
-        return "" if node is None else str(node.op)
+        return node
 
     def _next(self, merge: Any) -> str | None:
         """Of the inputs of a loop's Merge, the one of the step before."""

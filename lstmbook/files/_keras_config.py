@@ -299,3 +299,38 @@ def pair_named(found: list[Found], leaves: list[Leaf]) -> Iterator[tuple[Found, 
             matched |= dict(zip(rest, left, strict=True))
         for k, group in enumerate(groups):
             yield group, matched.get(k)
+
+
+# What a configuration makes when Keras loads it: with these names, nothing but layers of its own
+_PLAIN = {
+    *("Sequential", "Functional", "Model", "InputLayer", "Identity", "Activation", "Masking"),
+    *("LSTM", "GRU", "SimpleRNN", "RNN", "LSTMCell", "GRUCell", "SimpleRNNCell", "Bidirectional"),
+    *("StackedRNNCells", "TimeDistributed", "Dense", "Embedding", "Conv1D", "RepeatVector"),
+    *("Dropout", "SpatialDropout1D", "GaussianNoise", "GaussianDropout", "BatchNormalization"),
+    *("LayerNormalization", "ReLU", "LeakyReLU", "PReLU", "ELU", "Softmax", "Flatten", "Reshape"),
+    *("Permute", "Concatenate", "Add", "Average", "Multiply", "Subtract", "Maximum", "Minimum"),
+    *("Dot", "Attention", "MaxPooling1D", "AveragePooling1D", "GlobalMaxPooling1D"),
+    *("GlobalAveragePooling1D", "ZeroPadding1D", "UpSampling1D"),
+    *("GlorotUniform", "GlorotNormal", "HeUniform", "HeNormal", "LecunUniform", "LecunNormal"),
+    *("Orthogonal", "OrthogonalInitializer", "Zeros", "Ones", "Constant", "Identity"),
+    *("RandomUniform", "RandomNormal", "TruncatedNormal", "VarianceScaling"),
+    *("L1", "L2", "L1L2", "MaxNorm", "NonNeg", "UnitNorm", "MinMaxNorm"),
+    *("DTypePolicy", "__keras_tensor__", "__tuple__"),
+}
+
+
+def strange_class(config: Any) -> str:
+    """The first class in a configuration that may be more than a layer of Keras; else empty."""
+    waiting = [config]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            name = str(value.get("class_name", ""))
+            module = str(value.get("module") or "keras").partition(".")[0]
+            own = value.get("registered_name") in (None, "", name) and module == "keras"
+            if "class_name" in value and not (own and name in _PLAIN):
+                return name or "a class without a name"
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+    return ""

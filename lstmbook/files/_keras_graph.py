@@ -34,7 +34,7 @@ def reads_of(config: Any) -> tuple[dict[Place, Signal], dict[Place, str]]:
     for place, signals in calls.reads.items():
         signal = signals[0]
         if len(set(signals)) > 1:
-            signal = Signal((), f"{len(signals)} inputs, called as often")
+            signal = Signal((), f"another input in each of {len(signals)} calls")
         elif any(len(calls.reads[layer]) > 1 for layer in signal.layers):
             signal = Signal((), f"{signal.words}, which is called more than once")
         elif place in calls.starts and signal.layers:
@@ -56,13 +56,12 @@ class _Calls:
         layers = own if isinstance(own, list) else own.get("layers") if isinstance(own, dict) else 0
         if not isinstance(layers, list) or depth > _DEPTH:
             return [_something(config, inputs)]
-        if keras_class(config) not in ("Sequential", "Functional", "Model"):
-            return [_something(config, inputs)]  # only its class knows
-        places = list(placed(layers, (*place, "layers")))
-        if any(layer.get("inbound_nodes") for layer, _ in places) and isinstance(own, dict):
+        kind, places = keras_class(config), list(placed(layers, (*place, "layers")))
+        called = any(layer.get("inbound_nodes") for layer, _ in places)
+        if called and isinstance(own, dict) and kind in ("Sequential", "Functional", "Model"):
             return _Functional(self, own, places, inputs, depth).outputs()
-        if keras_class(config) != "Sequential":
-            return [_something(config, inputs)]
+        if called or kind != "Sequential":
+            return [_something(config, inputs)]  # only its class knows
         for layer, where in places:
             if layer.get("class_name") != "InputLayer":
                 inputs = self.layer(layer, where, inputs, depth)[:1]

@@ -91,13 +91,13 @@ def _with_inputs(
             yield layer._replace(reads=found[0], between=found[1])
             continue
         match = _STACK.fullmatch(layer.name)
-        below = f"{match['stack']}{int(match['k']) - 1}/" if match else "/"
-        before = tuple(other.name for other in layers if other.name.startswith(below))
-        if not before or len(before) != (2 if "stack_bidirectional_rnn" in below else 1):
-            yield layer
-        else:
+        below = f"{match['stack']}{int(match['k']) - 1}/" if match else None
+        before = tuple(other.name for other in layers if below and other.name.startswith(below))
+        if len(before) == (2 if below and "stack_bidirectional_rnn" in below else 1):
             what = f"reads {' and '.join(before)} by its name: what may stand between is not seen"
             yield assume(layer._replace(reads=before), what)
+        else:
+            yield layer
 
 
 def _forward(name: str) -> str:

@@ -83,6 +83,7 @@ class Certificate(tuple[Certified, ...]):
     """Rows of `Certified`; prints as text. Made by `certify`."""
 
     seed: int
+    asked: bool = False  # whether what reads what is the caller's word, not the source's
     wholes: Sequence[Whole] = ()  # the chains of the target, as each end ran them in one piece
 
     @property
@@ -101,9 +102,13 @@ class Certificate(tuple[Certified, ...]):
     def proved(self) -> str:
         """What was shown, in a sentence."""
         shown = "each layer ran alone, at both ends, on the same random inputs"
-        if any(row.reads[1] for row in self):
-            return f"{shown}; what reads what was read in both files, and is the same"
-        return shown if len(self) == 1 else f"{shown}; the target joins none of them"
+        if len(self) == 1:
+            return shown
+        if not any(row.reads[1] for row in self):
+            return f"{shown}; the target joins none of them"
+        if self.asked:
+            return f"{shown}; that they are joined was asked for, and is no part of the proof"
+        return f"{shown}; the target joins only what the source joins, as both files were read"
 
     def versions(self) -> dict[str, str]:
         """Of Python, NumPy, lstmbook and the frameworks that took part."""
@@ -122,6 +127,7 @@ class Certificate(tuple[Certified, ...]):
             "ok": self.ok,
             "verdict": self.verdict.lower(),
             "proved": self.proved,
+            "asked": self.asked,
             "seed": self.seed,
             "versions": self.versions(),
             "chains": [whole._asdict() | {"ok": whole.ok} for whole in self.wholes],

@@ -100,7 +100,8 @@ def convert(
     options: dict[str, Any] = {"forget_bias": forget_bias, "cells": cells, "config": config}
     options["average"] = average
     found = contents(source, **options, max_bytes=max_bytes)
-    chosen = _joined(_chosen(found, list(layers)), list(chain))
+    links = list(chain)
+    chosen = _joined(_chosen(found, list(layers)), links)
     certificates: list[Certificate] = []
     untold: dict[str, str] = {}
 
@@ -113,6 +114,7 @@ def convert(
                 copies = read(path, forget_bias=target_forget_bias, cells=untold)
         certificate = certify(chosen, copies, atol=tolerance, forget_bias=target_forget_bias)
         names = {row.target: row.source for row in certificate}
+        certificate.asked = bool(links)
         certificate.wholes = wholes(Path(source), path, chosen, copies, names, tolerance)
         certificates.append(certificate)
         if not certificates[0].ok:

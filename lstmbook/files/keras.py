@@ -64,8 +64,7 @@ def read(request: Request) -> tuple[list[Layer], list[Aside]]:
                 "is of Keras before 1.0, which gave arrays no names: not read. Keras 1 reads it, "
                 "and writes what is",
             )
-        if config is None and "model_config" in file.attrs:
-            config = read_config(request, _text(file.attrs["model_config"]))
+        config = _own(request, file, config)
         if config is not None and request.config:
             raise FileError(
                 request.path, "has a configuration of its own; config is for weights alone"
@@ -133,6 +132,19 @@ def _with_input(layer: Layer, signal: Signal | None, names: Mapping[tuple[str, .
     if signal.layers and all(place in names for place in signal.layers):
         return layer._replace(reads=tuple(names[place] for place in signal.layers))
     return layer._replace(reads=(), between=signal.words)
+
+
+def configuration(request: Request) -> Any:
+    """The configuration in a file; None if it has weights alone."""
+    with _open(request) as (file, config):
+        return _own(request, file, config)
+
+
+def _own(request: Request, file: Any, config: Any) -> Any:
+    """The configuration of ``.keras``, or the one that stands in an ``.h5``."""
+    if config is None and "model_config" in file.attrs:
+        return read_config(request, _text(file.attrs["model_config"]))
+    return config
 
 
 def _version(*groups: Any) -> str | None:

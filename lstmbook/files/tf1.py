@@ -65,7 +65,7 @@ def read(request: Request) -> tuple[list[Layer], list[Aside]]:
 
 _OBJECTS = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _OPTIMIZER = re.compile(r"^(optimizer|keras_api)/|/\.OPTIMIZER_SLOT/")  # and metrics
-_NUMBERED = re.compile(r"(?:(?P<owner>.+)/)?(?:_all_)?variables/\d+/.ATTRIBUTES/VARIABLE_VALUE")
+_NUMBERED = re.compile(r"(?:(?P<owner>.+)/)?(?:_all_)?variables/\d+/\.ATTRIBUTES/VARIABLE_VALUE")
 
 
 def _variables(request: Request, reader: Any) -> dict[str, str]:
@@ -90,10 +90,7 @@ def _renamed(keys: Mapping[str, str], variables: Mapping[str, str]) -> dict[str,
         name = variables.get(key, "").removesuffix(":0") if match else ""
         owner = f"{match['owner']}/" if match and match["owner"] else ""
         name = owner + name if name else key
-        lists = {
-            other.split("/.ATTR")[0].rpartition("/")[0] for other in (key, names.get(name, key))
-        }
-        if name in names and len(lists) == 1:
+        if name in names and _list_of(names[name]) == _list_of(key):
             return dict(keys)
         names.setdefault(name, key)
     return names

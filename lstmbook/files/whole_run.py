@@ -7,7 +7,7 @@ shown by this: Keras or ONNX Runtime runs what stands in the file between the tw
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,8 +17,10 @@ import numpy as np
 from ..cells._activations import Array
 from ..running import run
 from . import kind
-from ._base import Layer, first_line
+from ._base import MAX_BYTES, Layer, Request, first_line
+from ._keras_config import strange_class
 from ._stack import Level, chains, stack
+from .keras import configuration
 
 Group = Sequence[Level]
 
@@ -57,7 +59,7 @@ def wholes(
     """Every chain of the target, as each end runs it.
 
     ``names`` has for each layer of the target the name in the source.
-    """  # fmt: skip
+    """
     levels = {level.layers[0].name: level for level in stack(list(layers))}
     found = []
     for group in chains(stack(list(copies))):
@@ -122,6 +124,11 @@ def _outputs(layer: Layer, xs: Array) -> Array:
 
 
 def _keras(path: Path, group: Group, xs: Array) -> tuple[str, Array | None]:
+    strange = strange_class(configuration(Request(path, None, {}, MAX_BYTES)))
+    if strange:  # what is not Keras' own can be a program, which is not run for a file's sake
+        return f"it has {strange} in it", None
+    if path.stat().st_size > MAX_BYTES:
+        return "it is too large", None
     keras: Any = importlib.import_module("keras")
     model = keras.models.load_model(str(path), compile=False)
     first, last = (_keras_layer(model, level.layers[0].name) for level in (group[0], group[-1]))
@@ -143,7 +150,7 @@ def _keras_layer(model: Any, name: str) -> Any:
 def _onnx(path: Path, group: Group, xs: Array) -> tuple[str, Array | None]:
     onnx: Any = importlib.import_module("onnx")
     onnxruntime: Any = importlib.import_module("onnxruntime")
-    model = onnx.load(str(path))
+    model = onnx.load(str(path), load_external_data=False)
     names = [level.layers[0].name.removesuffix("/reverse") for level in (group[0], group[-1])]
     nodes = {node.name or f"{node.op_type}_{k}": node for k, node in enumerate(model.graph.node)}
     if not all(name in nodes for name in names):
@@ -151,19 +158,20 @@ def _onnx(path: Path, group: Group, xs: Array) -> tuple[str, Array | None]:
     first, last = (nodes[name] for name in names)
     if any(a.name == "layout" and a.i for node in (first, last) for a in node.attribute):
         return "its layers have the batch first", None
-    stored = {tensor.name for tensor in model.graph.initializer}
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
     kept, needed = _between(model.graph, first.input[0], last.output[0], stored)
     kinds = {value.name: value for value in model.graph.input}
     free = [name for name in needed if name != first.input[0]]
     used = {name for node in kept if node.op_type != "Shape" for name in node.input}
     if not all(name in kinds for name in free):
         return "it needs what stands before", None
+    tensors = [stored[name] for name in {x for node in kept for x in node.input} & stored.keys()]
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in tensors):
+        return "its weights are in files beside it", None
     make = onnx.helper
     x = make.make_tensor_value_info(first.input[0], onnx.TensorProto.FLOAT, None)
     y = make.make_tensor_value_info(last.output[0], onnx.TensorProto.FLOAT, None)
-    graph = make.make_graph(
-        kept, "between", [x, *(kinds[name] for name in free)], [y], list(model.graph.initializer)
-    )
+    graph = make.make_graph(kept, "between", [x, *(kinds[name] for name in free)], [y], tensors)
     part = make.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
@@ -207,7 +215,9 @@ def _feed(value: Any, xs: Array, batch_first: bool, used: bool) -> Array | None:
     return np.zeros((*sizes, dims[2]), np.float32)
 
 
-def _between(graph: Any, start: str, end: str, stored: set[str]) -> tuple[list[Any], list[str]]:
+def _between(
+    graph: Any, start: str, end: str, stored: Collection[str]
+) -> tuple[list[Any], list[str]]:
     """The nodes that make a value from another, and what else they need."""
     makers = {output: k for k, node in enumerate(graph.node) for output in node.output}
     waiting, seen, kept = [end], set[str](), set[int]()
