@@ -19,7 +19,7 @@ class CasesFailed(AssertionError):
 
 def each(names, cases, ids=None):
     """As `pytest.mark.parametrize`, but all cases are one test, and its fixtures are made once."""
-    names, cases = names.replace(",", " ").split(), list(cases)
+    names, cases = [names] if isinstance(names, str) else list(names), list(cases)
     assert cases, f"no cases of {names}"
 
     def decorate(test):
