@@ -7,6 +7,7 @@ import numpy as np
 import oracle
 import pytest
 from cases import HIDDEN, INPUT, case
+from collected import each
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,8 +27,8 @@ GATES = {
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("lengths", [None, [6, 0, 2, 5]])
-@pytest.mark.parametrize("scale", [0.7, 5.0])
+@each("lengths", [None, [6, 0, 2, 5]])
+@each("scale", [0.7, 5.0])
 def test_cell_is_the_oracle(name, lengths, scale):
     cell, params, xs, state = case(name, scale=scale)
     hs, final = run(cell, params, xs, state, lengths=lengths)

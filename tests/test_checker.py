@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from collected import each
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
@@ -142,8 +143,8 @@ RIGHT = [
 ]
 
 
-@pytest.mark.parametrize(("function", "cell"), RIGHT)
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@each(("function", "cell"), RIGHT)
+@each("seed", [0, 1, 2])
 def test_right(function, cell, seed):
     verdict = check(function, cell, seed=seed)
     assert verdict, verdict.message
@@ -562,8 +563,8 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("name", WRONG)
-@pytest.mark.parametrize("seed", [0, 1])
+@each("name", WRONG)
+@each("seed", [0, 1])
 def test_wrong_cells_out_of_the_catalogue(name, seed):
     function, cell, expected = WRONG[name]
     verdict = check(function, cell, seed=seed)

@@ -16,6 +16,7 @@ import numpy as np
 import oracle
 import pytest
 from cases import case, params_of
+from collected import each
 
 from lstmbook import CELLS, layouts, run
 from lstmbook.convention import detect, detect_file
@@ -285,7 +286,7 @@ def outputs_of(step, params, xs, state):
 LAYOUTS = [(name, cell) for name, row in layouts.LAYOUTS.items() for cell in row.cells]
 
 
-@pytest.mark.parametrize(("layout", "cell"), LAYOUTS)
+@each(("layout", "cell"), LAYOUTS)
 def test_every_layout_is_named(layout, cell):
     _, params, xs, state = case(cell, dtype=np.float32)
     if (layout, cell) == ("flax_nnx", "gru_reset_after"):  # which has no bias there
@@ -341,9 +342,7 @@ def test_what_the_scalar_oracle_computes(cell):
 # Wrong cells that stood in public code
 
 
-@pytest.mark.parametrize(
-    "slip", [s for s in SLIPS if s.seen_in], ids=lambda slip: f"{slip.cell}-{slip.name}"
-)
+@each("slip", [s for s in SLIPS if s.seen_in], ids=lambda slip: f"{slip.cell}-{slip.name}")
 def test_public_wrong_cells(slip):
     _, params, xs, state = case(slip.cell)
     arrays = layouts.export(slip.cell, "tf1" if "coupled" in slip.cell else "onnx", params)

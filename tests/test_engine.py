@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from cases import BATCH, HIDDEN, INPUT, LENGTHS, TIME, by_steps, case, params_of
+from collected import each
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -67,8 +68,8 @@ def test_every_cell_follows_from_its_page():
 
 
 @each_cell
-@pytest.mark.parametrize("lengths", [None, LENGTHS, [0] * BATCH, [1, 1, 3, 2]])
-@pytest.mark.parametrize("columns", [1, 2 * BATCH + 1, 256])
+@each("lengths", [None, LENGTHS, [0] * BATCH, [1, 1, 3, 2]])
+@each("columns", [1, 2 * BATCH + 1, 256])
 def test_blocks_of_any_size(name, lengths, columns, monkeypatch):
     """One step at a time, two with a rest, and all at once."""
     monkeypatch.setattr(in_numpy, "COLUMNS", columns)
@@ -96,7 +97,7 @@ def test_any_shape(name, sizes, columns, time_major, data):
 
 
 @each_cell
-@pytest.mark.parametrize(("dtype", "atol"), [("float32", 1e-5), ("float64", 1e-12)])
+@each(("dtype", "atol"), [("float32", 1e-5), ("float64", 1e-12)])
 def test_wide_and_long(name, dtype, atol):
     """Many blocks, and sums that threads may share out."""
     sizes = {"batch": 33, "time": 40, "input_size": 70, "hidden": 65}
@@ -209,8 +210,8 @@ def forget_loops():
 
 
 @each_cell
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize(("threads", "batch"), [(1, 4), (2, 4), (9, 5)])
+@each("dtype", ["float32", "float64"])
+@each(("threads", "batch"), [(1, 4), (2, 4), (9, 5)])
 def test_compiled_loops(name, dtype, threads, batch, compiled, calls, monkeypatch):
     """The same numbers, lengths and states; nothing is written into the arguments."""
     monkeypatch.setattr(compiled, "WORTH_A_THREAD", 1)
@@ -275,9 +276,9 @@ def test_numba_says_how_many_threads(compiled, monkeypatch):
     assert compiled.threads() == 7
 
 
-@pytest.mark.parametrize("batch", [1, 3, 4, 5, 8, 11, 15])
-@pytest.mark.parametrize("sizes", [(1, 1), (3, 8), (6, 33), (40, 17), (7, 64)])
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@each("batch", [1, 3, 4, 5, 8, 11, 15])
+@each("sizes", [(1, 1), (3, 8), (6, 33), (40, 17), (7, 64)])
+@each("dtype", ["float32", "float64"])
 @each_cell
 def test_compiled_loops_at_other_sizes(name, batch, sizes, dtype, compiled):
     """What is left over when a product is cut into tiles, and when time is into eights forward or
@@ -304,8 +305,8 @@ def lies_otherwise(array, how):
 
 
 @each_cell
-@pytest.mark.parametrize("how", ["every second", "reversed", "features first", "read-only"])
-@pytest.mark.parametrize("time_major", [False, True])
+@each("how", ["every second", "reversed", "features first", "read-only"])
+@each("time_major", [False, True])
 def test_compiled_loops_take_any_layout(name, how, time_major, compiled):
     cell, params, xs, state = case(name, dtype=np.float32)
     d_hs = np.random.default_rng(1).normal(size=(BATCH, TIME, HIDDEN)).astype(np.float32)

@@ -27,8 +27,8 @@ from lstmbook.running import vjp
 
 NAMES = list(CELLS)
 each_cell = pytest.mark.parametrize("name", NAMES)
-both_lengths = pytest.mark.parametrize("lengths", [None, LENGTHS])
-both_majors = pytest.mark.parametrize("time_major", [False, True])
+both_lengths = each("lengths", [None, LENGTHS])
+both_majors = each("time_major", [False, True])
 VECTORS = Path(__file__).parent / "tf1" / "vectors"
 TINY = 1e-30
 
@@ -139,8 +139,8 @@ def test_the_output_is_the_new_h(name):
 
 
 @each_cell
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("batch", [0, 1, 3])
+@each("dtype", [np.float32, np.float64])
+@each("batch", [0, 1, 3])
 def test_step_vjp_keeps_dtype_and_shapes(name, dtype, batch):
     cell, params, xs, state = case(name, dtype=dtype, batch=batch)
     d_params, d_x, d_state = cell.step_vjp(params, xs[:, 0], state, state)
@@ -401,7 +401,7 @@ def test_what_memory_goes_to():
 @each_cell
 @both_lengths
 @both_majors
-@pytest.mark.parametrize("known", [True, False])
+@each("known", [True, False])
 def test_vjp_is_run_and_backprop(name, lengths, time_major, known):
     cell, params, xs, state = case(name)
     cell = cell if known else SimpleNamespace(**vars(cell))  # `fast` does not know the copy
@@ -616,7 +616,7 @@ def test_backprop_of_a_cell_that_the_framework_has_not(framework, name):
 RECORDED = json.loads((VECTORS / "index.json").read_text())["cases"]
 
 
-@pytest.mark.parametrize("entry", RECORDED, ids=lambda entry: entry["file"].removesuffix(".npz"))
+@each("entry", RECORDED, ids=lambda entry: entry["file"].removesuffix(".npz"))
 def test_backprop_is_what_tensorflow_1_12_3_recorded(entry):
     with np.load(VECTORS / entry["file"], allow_pickle=False) as file:
         arrays = dict(file)

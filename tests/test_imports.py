@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from collected import each
 
 import lstmbook
 
@@ -62,14 +63,14 @@ def test_every_part_has_its_arrows():
     assert {part_of(module) for module in MODULES} - {"__init__"} == set(ARROWS) - {"__init__"}
 
 
-@pytest.mark.parametrize("module", MODULES)
+@each("module", MODULES)
 def test_arrows_go_one_way(module):
     own = {name.split(".")[1] for name in imports_of(module) if name.startswith("lstmbook.")}
     known = own & set(ARROWS) - {part_of(module), "__init__"}
     assert known <= ARROWS[part_of(module)], f"{module} imports {known}"
 
 
-@pytest.mark.parametrize("module", MODULES)
+@each("module", MODULES)
 def test_only_numpy_and_live_frameworks(module):
     roots = {name.split(".")[0] for name in imports_of(module)} - {"lstmbook"}
     roots -= set(sys.stdlib_module_names)

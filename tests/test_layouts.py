@@ -5,13 +5,14 @@ import re
 import numpy as np
 import pytest
 from cases import HIDDEN, INPUT, LENGTHS, case
+from collected import each
 
 from lstmbook import CELLS, LayoutError, run
 from lstmbook.layouts import LAYOUTS, describe, export, load, pull_back
 
 H = HIDDEN
 HELD = [(cell, layout) for layout, row in LAYOUTS.items() for cell in row.cells]
-held = pytest.mark.parametrize(("cell", "layout"), HELD)
+held = each(("cell", "layout"), HELD)
 
 
 def says(*parts):
@@ -319,7 +320,7 @@ def test_haiku_by_hand():
         np.testing.assert_array_equal(arrays[key], np.hstack([-array[z], array[r], array[n]]))
 
 
-@pytest.mark.parametrize(
+@each(
     ("cell", "layout"),
     [
         (cell, layout)
@@ -403,9 +404,7 @@ def test_onnx_directions(name):
         load(name, "onnx", arrays)
 
 
-@pytest.mark.parametrize(
-    ("cell", "layout"), [(c, la) for c, la in HELD if la in ("keras", "onnx", "torch")]
-)
+@each(("cell", "layout"), [(c, la) for c, la in HELD if la in ("keras", "onnx", "torch")])
 def test_biases_that_a_layer_is_made_without_are_zero(cell, layout):
     params = case(cell).params
     arrays = export(cell, layout, params)
@@ -418,9 +417,7 @@ def test_biases_that_a_layer_is_made_without_are_zero(cell, layout):
     assert [a.shape for a in loaded] == [a.shape for a in params]
 
 
-@pytest.mark.parametrize(
-    ("cell", "layout"), [(c, la) for c, la in HELD if la not in ("keras", "onnx", "torch")]
-)
+@each(("cell", "layout"), [(c, la) for c, la in HELD if la not in ("keras", "onnx", "torch")])
 def test_biases_that_a_layer_always_has(cell, layout):
     held = [row.name for row in LAYOUTS[layout].cells[cell] if row.holds.startswith("W")]
     arrays = export(cell, layout, params_for(cell, layout))
@@ -453,7 +450,7 @@ def test_a_bias_that_has_no_place():
 
 
 @held
-@pytest.mark.parametrize("forget_bias", [1.0, 0.0, -0.5])
+@each("forget_bias", [1.0, 0.0, -0.5])
 def test_there_and_back(cell, layout, forget_bias):
     params = params_for(cell, layout)
     arrays = export(cell, layout, params, forget_bias=forget_bias)
@@ -462,7 +459,7 @@ def test_there_and_back(cell, layout, forget_bias):
         np.testing.assert_allclose(getattr(back, name), array, rtol=0, atol=1e-15, err_msg=name)
 
 
-@pytest.mark.parametrize(
+@each(
     ("cell", "first", "second"),
     [(c, a, b) for c in CELLS for a in LAYOUTS for b in LAYOUTS if {(c, a), (c, b)} <= set(HELD)],
 )
@@ -480,7 +477,7 @@ def test_all_pairs(cell, first, second):
 
 
 @held
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@each("dtype", [np.float32, np.float64])
 def test_dtype_is_kept_and_arrays_are_fresh(cell, layout, dtype):
     params = params_for(cell, layout, dtype=dtype)
     before = [array.copy() for array in params]
@@ -575,10 +572,8 @@ def test_pull_back_is_not_load():
 # What cannot be
 
 
-@pytest.mark.parametrize("function", [export, load, pull_back])
-@pytest.mark.parametrize(
-    ("cell", "layout"), [(c, la) for c in CELLS for la in LAYOUTS if (c, la) not in HELD]
-)
+@each("function", [export, load, pull_back])
+@each(("cell", "layout"), [(c, la) for c in CELLS for la in LAYOUTS if (c, la) not in HELD])
 def test_what_a_layout_cannot_hold(function, cell, layout):
     with pytest.raises(
         LayoutError, match=says(f"layout '{layout}' cannot hold the cell '{cell}': ")

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 from cases import HIDDEN, LENGTHS, case
+from collected import each
 
 from lstmbook import CELLS, LayoutError, compare, layouts, live, run
 
@@ -29,8 +30,8 @@ both_dtypes = pytest.mark.parametrize("dtype", list(ATOL))
 
 
 @witnesses
-@pytest.mark.parametrize("lengths", [None, LENGTHS])
-@pytest.mark.parametrize("time_major", [False, True])
+@each("lengths", [None, LENGTHS])
+@each("time_major", [False, True])
 def test_run_is_the_framework(framework, name, dtype, lengths, time_major):
     cell, params, xs, state = case(name, dtype=dtype)
     xs = xs.swapaxes(0, 1) if time_major else xs
@@ -53,7 +54,7 @@ def test_run_is_the_framework_from_a_zero_state(framework, name, dtype):
 
 @each_v1_cell
 @both_dtypes
-@pytest.mark.parametrize("forget_bias", [1.0, 0.0, -0.5])
+@each("forget_bias", [1.0, 0.0, -0.5])
 def test_step_is_one_call_of_the_v1_cell(name, dtype, forget_bias):
     cell, params, xs, state = case(name, dtype=dtype)
     theirs = live.tf1.step(cell, params, xs[:, 0], state, forget_bias=forget_bias)

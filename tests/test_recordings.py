@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pytest
+from collected import each
 
 from lstmbook import CELLS, layouts, run
 
@@ -52,7 +52,7 @@ def test_the_recordings_are_those_of_tensorflow_1_12_3():
     assert sorted(CASES) == sorted(path.stem for path in FOLDER.glob("*.npz"))
 
 
-@pytest.mark.parametrize("name", CASES)
+@each("name", CASES)
 def test_run_is_what_tensorflow_recorded(name):
     cell, params, xs, state, options, hs, final = loaded(name)
     atol = ATOL[CASES[name]["dtype"]]
@@ -63,7 +63,7 @@ def test_run_is_what_tensorflow_recorded(name):
         np.testing.assert_allclose(part, expected, rtol=0, atol=atol)
 
 
-@pytest.mark.parametrize("name", CASES)
+@each("name", CASES)
 def test_export_gives_back_what_was_recorded(name):
     cell, params, *_ = loaded(name)
     _, below = recorded(name)
@@ -74,7 +74,7 @@ def test_export_gives_back_what_was_recorded(name):
         np.testing.assert_allclose(arrays[key], array, rtol=0, atol=1e-6, err_msg=key)
 
 
-@pytest.mark.parametrize("name", [n for n in CASES if CASES[n]["forget_bias"] is not None])
+@each("name", [n for n in CASES if CASES[n]["forget_bias"] is not None])
 def test_a_forget_bias_off_by_a_tenth_is_seen(name):
     cell, params, xs, state, options, hs, _ = loaded(name)
     wrong = params.b.copy()

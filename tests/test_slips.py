@@ -7,6 +7,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from collected import each
 
 from lstmbook import backprop, run
 from lstmbook.cells import CELLS
@@ -63,7 +64,7 @@ def test_each_slip_differs_from_the_cell_and_from_the_others(cell):
         assert np.abs(a - b).max() > 1e-3, f"{name} and {other} are the same"
 
 
-@pytest.mark.parametrize("slip", SLIPS, ids=lambda slip: f"{slip.cell}-{slip.name}")
+@each("slip", SLIPS, ids=lambda slip: f"{slip.cell}-{slip.name}")
 def test_a_slip_is_a_cell_of_the_right_form(slip):
     module = CELLS[slip.cell]
     params, x, state = numbers(slip.cell)
@@ -81,7 +82,7 @@ def test_a_slip_is_a_cell_of_the_right_form(slip):
     assert list(inspect.signature(slip.step).parameters) == ["params", "x", "state"]
 
 
-@pytest.mark.parametrize("slip", SLIPS, ids=lambda slip: f"{slip.cell}-{slip.name}")
+@each("slip", SLIPS, ids=lambda slip: f"{slip.cell}-{slip.name}")
 def test_where_is_where_the_gates_differ(slip):
     letters = CELLS[slip.cell].GATES
     args = numbers(slip.cell)
@@ -98,7 +99,7 @@ def test_where_is_where_the_gates_differ(slip):
         assert set(differ) - follow <= set(slip.where)
 
 
-@pytest.mark.parametrize("slip", SLIPS, ids=lambda slip: f"{slip.cell}-{slip.name}")
+@each("slip", SLIPS, ids=lambda slip: f"{slip.cell}-{slip.name}")
 def test_the_words(slip):
     assert re.fullmatch(r"[a-zA-Z0-9_]+", slip.name)
     assert re.match(r"(You|Your|The) ", slip.says)

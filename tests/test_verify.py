@@ -20,6 +20,7 @@ from typing import NamedTuple
 import needs
 import numpy as np
 import pytest
+from collected import each
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_gradients import complex_step, loss_of
@@ -388,7 +389,7 @@ def test_a_sigmoid_that_overflows_is_seen():
     assert json.loads(json.dumps(report.to_dict(), allow_nan=False))["ok"] is False
 
 
-@pytest.mark.parametrize("slip", SLIPS[::9], ids=lambda slip: f"{slip.cell}-{slip.name}")
+@each("slip", SLIPS[::9], ids=lambda slip: f"{slip.cell}-{slip.name}")
 def test_the_slip_is_named(slip):
     report = verify(slip.cell, slip.step)
     assert not report
