@@ -1183,6 +1183,19 @@ def test_weights_with_a_norm_of_their_own(safetensors, tmp_path, form):
     assert words(files.contents(tmp_path / "m.safetensors")) == {}
 
 
+def test_two_parts_of_a_weight_that_are_no_norm_and_direction(safetensors, tmp_path):
+    """Any parametrisation of two parts calls them original0 and original1."""
+    arrays, _ = normed_arrays("new")
+    name = "rnn.parametrizations.weight_hh_l0.original0"
+    arrays[name] = np.ones((4, 4), np.float32)
+    safetensors.save_file(arrays, tmp_path / "m.safetensors")
+    [one] = files.read(tmp_path / "m.safetensors")
+    assert one.cell is None
+    assert "named as PyTorch's, but not of its shapes" in one.note
+    [aside] = files.contents(tmp_path / "m.safetensors").aside
+    assert aside.why == "original0 (4, 4), original1 (16, 4)"
+
+
 @pytest.mark.parametrize("form", ["old", "new"])
 def test_pytorch_loads_the_norms_of_the_test(torch, safetensors, tmp_path, form):
     arrays, expected = normed_arrays(form)
@@ -1728,7 +1741,7 @@ def test_what_cannot_be_written(tmp_path):
         ("w.tflite", bytes(4) + b"TFL3" + bytes(9), "is a TensorFlow Lite model"),
         ("w.safetensors", b"\xff" * 7 + b"\x7f{" + bytes(9), "is said to have 9,223,372,036,854"),
         ("w.safetensors", struct.pack("<Q", 2) + b"{}", None),
-        ("notes.txt", b"Dear diary", "which is none of: TensorFlow checkpoint, Keras, ONNX"),
+        ("notes.txt", b"Dear diary", "which is none of: TensorFlow checkpoint, frozen graph"),
     ],
 )
 def test_wrong_files(onnx, safetensors, tmp_path, name, content, why):

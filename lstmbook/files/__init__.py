@@ -2,11 +2,12 @@
 
 `read` takes TensorFlow checkpoints, SavedModels and frozen graphs (``.pb``), Keras files
 (``.keras``, ``.weights.h5``, ``.h5``), ONNX models, PyTorch state dicts and exported programs
-(``.safetensors``, ``.pt``, ``.pt2``), layers models of TensorFlow.js (``model.json``) and ``.npz``;
-`write` writes them. What a file is, its bytes
-tell, not its name; ONNX and frozen graphs alone have no bytes of their own, and are known by their
-endings. Nothing is ever unpickled, no link out of a file is followed, and a file that claims more
-than ``max_bytes`` is refused before memory is taken.
+(``.safetensors``, ``.pt``, ``.pt2``), layers models of TensorFlow.js (``model.json``) and ``.npz``.
+`write` writes TensorFlow 1 checkpoints, Keras files, ONNX models, state dicts and ``.npz``.
+
+What a file is, its bytes tell, not its name; but ONNX models, frozen graphs and those of
+TensorFlow.js are known by their endings. Nothing is ever unpickled, no link out of a file is
+followed, and a file that claims more than ``max_bytes`` is refused before memory is taken.
 """
 
 from __future__ import annotations
@@ -329,7 +330,8 @@ def kind(path: str | PathLike[str]) -> str:
     expected = _NAMES.get(path.suffix.lower())
     if expected in ("onnx", "frozen", "tfjs"):
         return expected
-    names = "TensorFlow checkpoint, Keras, ONNX (.onnx), safetensors, PyTorch, .npz"
+    names = "TensorFlow checkpoint, frozen graph (.pb), Keras, ONNX (.onnx), safetensors, PyTorch, "
+    names += "TensorFlow.js (.json), .npz"
     claim = f"its name says {_READERS[expected][0]}, but " if expected else ""
     raise FileError(path, f"{claim}it begins with {first[:8]!r}, which is none of: {names}")
 

@@ -35,7 +35,7 @@ def worked_out(shapes: Shapes, take: Take) -> tuple[Shapes, Take, dict[str, str]
         for pattern, other in _KEPT:
             match = pattern.fullmatch(name)
             direction = other.format(**match.groupdict()) if match else ""
-            if match and direction in shapes:
+            if match and _is_norm(shapes[name], shapes.get(direction)):
                 weight = match["above"] + match["weight"]
                 sources[weight] = (name, direction)
                 words[weight] = f"{match['weight']} from its norm and direction"
@@ -58,6 +58,17 @@ def worked_out(shapes: Shapes, take: Take) -> tuple[Shapes, Take, dict[str, str]
         return parts[0] if len(parts) == 1 else _with_norm(*parts)
 
     return names, get, words
+
+
+def _is_norm(norm: tuple[int, ...], direction: tuple[int, ...] | None) -> bool:
+    """Whether one array can be the norms of another: 1 along the axes that they are taken over."""
+    return direction is not None and (
+        not norm
+        or (
+            len(norm) == len(direction)
+            and all(a in (1, b) for a, b in zip(norm, direction, strict=True))
+        )
+    )
 
 
 def _with_norm(g: Array, v: Array) -> Array:

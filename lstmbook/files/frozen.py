@@ -8,6 +8,7 @@ from typing import Any
 from ..cells._activations import Array
 from ._base import Aside, FileError, Layer, Request, need
 from ._graph import Graph
+from ._graph_loops import flat
 from ._names import sort_out
 
 
@@ -40,7 +41,7 @@ def read(request: Request) -> tuple[list[Layer], list[Aside]]:
         array: Array = tf.make_ndarray(constants[name])
         return array
 
-    request = request._replace(
-        graph=Graph(graph.node, f"the graph in {request.path.name}"), variables={}
-    )
+    nodes = list(flat(graph.node, graph.library))
+    facts = Graph(nodes, f"the graph in {request.path.name}")
+    request = request._replace(graph=facts, variables={})
     return sort_out(request, shapes, request.counting(sizes, get), {})
