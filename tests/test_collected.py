@@ -12,7 +12,7 @@ def test_every_failed_case_is_named():
     def whole(cell, batch, time, fixture):
         tried.append((cell, batch, time, fixture))
         if (cell, batch) == ("lstm", 2):
-            pytest.skip("not counted as passed")
+            raise pytest.skip.Exception("not counted as passed")
         if (cell, batch) == ("lstm", 1):
             with pytest.raises(ValueError, match="never"):
                 pass
